@@ -1,0 +1,1 @@
+"""The words: what the data is, and nothing that moves it."""

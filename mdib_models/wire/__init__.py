@@ -1,0 +1,1 @@
+"""The words' forms outside a process."""
