@@ -1,0 +1,1 @@
+"""The SDC provider role: simulated devices that answer on the wire as real ones do."""

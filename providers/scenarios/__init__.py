@@ -1,0 +1,1 @@
+"""Bundled scenarios, as package data."""
