@@ -1,0 +1,1 @@
+"""The SDC consumer role: discovery, session, subscriptions, fleet."""
