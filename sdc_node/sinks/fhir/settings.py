@@ -1,0 +1,28 @@
+"""Settings of a FHIR destination: `[[fhir]]` in node.toml."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class FhirSettings(BaseModel):
+    """One FHIR R4 server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: _Name = Field(default="fhir", description="name of the destination in counters, logs and the outbox")
+    base_url: str = Field(
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*$", description="base URL of the server, http:// or https://"
+    )
+    certs: Path | None = Field(
+        default=None,
+        description="folder with userkey.pem, usercert.pem and cacert.pem for https; by default the node's own",
+    )
+    interval: _Seconds = Field(default=60.0, description="seconds between Observations of one continuous metric")
+    timeout: _Seconds = Field(default=30.0, description="seconds for one exchange with the server")
+    retry_first: _Seconds = Field(default=1.0, description="seconds before the first resend; doubles from there")
+    retry_max: _Seconds = Field(default=60.0, description="longest pause between resends, in seconds")

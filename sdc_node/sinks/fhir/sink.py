@@ -1,0 +1,213 @@
+"""The FHIR R4 sink: the device tree on change, Observations by period, alerts at once, through the outbox.
+
+Identifiers and bundle ids are derived from what is said, so that rendering again after a crash makes the same ones.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from mdib_models.alerts import AlertOccurrence
+from mdib_models.identity import DeviceId, MdsKey
+from mdib_models.states import BatteryState, ClockState
+from mdib_models.updates import Association, ComponentUpdate, DescriptionUpdate, ReportBatch, Update
+from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
+from sdc_node.faultpoints import reach
+from sdc_node.ledger import Ledger
+from sdc_node.outbox import LANES, Item, Lane, Outbox, wall_clock
+from sdc_node.sinks.fhir.client import FhirClient, count_entries
+from sdc_node.sinks.fhir.render import (
+    Message,
+    Rendered,
+    Stamps,
+    render_alert,
+    render_observations,
+    render_tree,
+)
+from sdc_node.sinks.fhir.sample import Waiting
+from sdc_node.sinks.fhir.sampler import Sampler
+from sdc_node.sinks.fhir.settings import FhirSettings
+
+_LOG = logging.getLogger(__name__)
+
+
+class _SentTree(msgspec.Struct, frozen=True):
+    digest: str
+    association: Association
+
+
+class FhirSink:
+    """One destination with two lanes: alerts never wait behind bulk data."""
+
+    wants_waveforms = False
+
+    def __init__(
+        self,
+        settings: FhirSettings,
+        *,
+        outbox: Outbox,
+        tls: ssl.SSLContext | None = None,
+        ledger: Ledger | None = None,
+        now: Callable[[], int] = wall_clock,
+    ) -> None:
+        self.name = settings.name
+        self._outbox = outbox
+        self._ledger = ledger
+        self._now = now
+        self._counted: Counter[str] = Counter()
+        self._sampler = Sampler(period=round(settings.interval * 1000))
+        self._sent_trees: dict[MdsKey, _SentTree] = {}
+        self._tick: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        context = tls if settings.base_url.startswith("https:") else None
+        self._clients: dict[Lane, FhirClient] = {
+            lane: FhirClient(settings.base_url, ssl=context, timeout=settings.timeout) for lane in LANES
+        }
+        policy = Policy(first=settings.retry_first, longest=max(settings.retry_first, settings.retry_max))
+        self.deliveries = [
+            Delivery(outbox, self.name, lane, _sender(client, self._counted_entries), policy)
+            for lane, client in self._clients.items()
+        ]
+
+    async def start(self) -> None:
+        """Begin to deliver what the outbox holds, and to sample."""
+        for delivery in self.deliveries:
+            delivery.start()
+        self._tick = asyncio.create_task(self._sample(), name=f"sink-{self.name}-samples")
+
+    async def accept(self, batch: ReportBatch) -> None:
+        """Commit the device tree where it changed and alerts at once; keep metric values for their round."""
+        items = self._trees(batch)
+        for occurrence in batch.occurrences:
+            items += self._alert(occurrence, batch)
+        self._sampler.accept(batch)
+        await self._owe(items)
+        self._wake.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Commit the running round, and send for up to `seconds`."""
+        await self._stop_tick()
+        await self._owe(self._observations(self._sampler.take(self._now())))
+        await asyncio.gather(*(delivery.stop(seconds) for delivery in self.deliveries))
+
+    async def stop(self) -> None:
+        """End the connections. What is not acknowledged stays in the outbox."""
+        await self._stop_tick()
+        await asyncio.gather(*(delivery.stop() for delivery in self.deliveries))
+        for client in self._clients.values():
+            await client.close()
+
+    def counters(self) -> Mapping[str, int]:
+        """Rendered resources by kind, and entries by what the server said of them."""
+        return self._counted
+
+    async def _sample(self) -> None:
+        while True:
+            due = self._sampler.next_due()
+            self._wake.clear()
+            pause = None if due is None else max(0.0, (due - self._now()) / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+            due = self._sampler.next_due()
+            if due is None or due > self._now():
+                continue
+            try:
+                await self._owe(self._observations(self._sampler.take(self._now())))
+            except Exception as error:  # noqa: BLE001 - the next round must still come
+                self._counted["failed_rounds"] += 1
+                _LOG.error("%s: a round of Observations could not be committed: %s", self.name, type(error).__name__)
+
+    async def _stop_tick(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            await asyncio.gather(self._tick, return_exceptions=True)
+            self._tick = None
+
+    def _trees(self, batch: ReportBatch) -> list[Item]:
+        """The tree of each MDS that is not on the server as it is now."""
+        items = []
+        for key, association in batch.associations.items():
+            known = self._sent_trees.get(key)
+            if known is not None and known.association is association and not any(map(_may_change_tree, batch.updates)):
+                continue
+            tree = render_tree(batch.after, key.mds, association, self._stamps())
+            if known is None or known.digest != tree.digest:
+                self._counted["trees_rendered"] += 1
+                items += self._items("bulk", batch.device, tree.messages)
+            self._sent_trees[key] = _SentTree(tree.digest, association)
+        return items
+
+    def _observations(self, samples: Sequence[Waiting]) -> list[Item]:
+        """Batches of those who share MDS, patient and description."""
+        alike: dict[tuple[MdsKey, int, int], list[Waiting]] = {}
+        for sample in samples:
+            alike.setdefault((sample.key, id(sample.association), id(sample.mdib.descriptors)), []).append(sample)
+        items = []
+        for (key, _, _), group in alike.items():
+            last = group[-1]
+            rendered = render_observations(
+                last.mdib, key.mds, [one.sample for one in group], last.association, self._stamps()
+            )
+            items += self._take(rendered, "bulk", key.device, "observations")
+        return items
+
+    def _alert(self, occurrence: AlertOccurrence, batch: ReportBatch) -> list[Item]:
+        key = MdsKey(occurrence.key.device, occurrence.key.mds)
+        # a condition that is gone from the MDIB is told of from the mirror in which it still was
+        mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
+        rendered = render_alert(mdib, occurrence, batch.associations.get(key, Association()), self._stamps())
+        return self._take(rendered, "alert", batch.device, "alerts")
+
+    def _take(self, rendered: Rendered, lane: Lane, device: DeviceId, kind: str) -> list[Item]:
+        self._counted[f"{kind}_rendered"] += sum(message.entries for message in rendered.messages)
+        for reason, number in rendered.skipped.items():
+            self._counted[f"dropped_{kind}_{reason}"] += number
+        return self._items(lane, device, rendered.messages)
+
+    def _items(self, lane: Lane, device: DeviceId, messages: Sequence[Message]) -> list[Item]:
+        created = self._now()
+        return [
+            Item(id=one.id, destination=self.name, lane=lane, key=device, body=one.body, created=created)
+            for one in messages
+        ]
+
+    def _stamps(self) -> Stamps:
+        return Stamps(built=self._now())
+
+    async def _owe(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        reach("rendered")
+        owed = await self._outbox.put(items, ledger=self._ledger)
+        self._counted["entries_owed"] += sum(count_entries(item.body) for item in items if item.id in owed)
+
+    def _counted_entries(self, accepted: int, rejected: int) -> None:
+        self._counted["entries_accepted"] += accepted
+        self._counted["entries_rejected"] += rejected
+
+
+def _may_change_tree(update: Update) -> bool:
+    """Clocks and batteries report by the second, and the tree does not tell of them."""
+    if isinstance(update, ComponentUpdate):
+        return not isinstance(update.state, ClockState | BatteryState)
+    return isinstance(update, DescriptionUpdate)
+
+
+def _sender(client: FhirClient, count: Callable[[int, int], None]) -> Send:
+    async def send(item: Item) -> Outcome:
+        response = await client.send(item.body)
+        if response.verdict == "retryable":
+            # 200 and 409 speak of the bundle; 408, 429, 5xx and silence of the server, which is tried for ever
+            if response.status in {200, 409}:
+                return Retry(response.reason, "not accepted", response.retry_after or 0.0)
+            return Retry(response.reason, after=response.retry_after or 0.0)
+        accepted = sum(entry.verdict == "accepted" for entry in response.entries)
+        count(accepted, len(response.entries) - accepted)
+        return Accepted() if response.verdict == "accepted" else Refused(response.reason)
+
+    return send

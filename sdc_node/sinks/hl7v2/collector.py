@@ -1,0 +1,206 @@
+"""Collects metric determinations into export intervals, per MDS (R8037, R8038, R8101; `hl7v2_mapping` 5.2).
+
+No I/O and no clock: whoever calls says what time it is. All times are ms since the epoch.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from mdib_models.descriptors import MetricDescriptor
+from mdib_models.identity import Handle, MdsKey
+from mdib_models.mirror import Mdib
+from mdib_models.states import (
+    ClockState,
+    DistributionSampleArrayMetricState,
+    NonWaveformMetricState,
+    PatientDemographics,
+)
+from mdib_models.updates import Association, ComponentUpdate, LinkUpdate, MetricUpdate, ReportBatch
+from sdc_node.association import same_subject
+from sdc_node.sinks.hl7v2.interval import Demographic, Determination, Interval
+
+OFFSET_FLOOR = 500
+"""A clock offset below this (ms) is taken for the time that a report travels, and not corrected."""
+
+INTERMITTENT_CAP = 5_000
+"""Determinations that one interval may hold; at the cap it is closed early, so that nothing is dropped."""
+
+
+class Collector:
+    """The open intervals of all MDSs. Event loop only."""
+
+    def __init__(self, *, period: int, grace: int, max_clock_offset: int) -> None:
+        self._period = period
+        self._grace = grace
+        self._max_clock_offset = max_clock_offset
+        self._open: dict[MdsKey, _Open] = {}
+        self._told: dict[tuple[MdsKey, Handle], int] = {}
+        self.counters: Counter[str] = Counter()
+
+    def accept(self, batch: ReportBatch) -> list[Interval]:
+        """Take a batch in; returns the intervals that it closes: a patient changed, or the device is not live."""
+        closed: list[Interval] = []
+        if any(isinstance(update, LinkUpdate) and update.state in {"stale", "lost"} for update in batch.updates):
+            for key in [key for key in self._open if key.device == batch.device]:
+                closed += self._open.pop(key).close_all(batch.arrived)
+            return closed
+        for key in [key for key in self._open if key.device == batch.device and key not in batch.associations]:
+            closed += self._open.pop(key).close_all(batch.arrived)
+        for key, association in batch.associations.items():
+            current = self._open.get(key)
+            if current is None:
+                current = self._open[key] = _Open(key, batch.arrived, self._end_after(batch.arrived), association)
+            elif not same_subject(current.association, association):
+                closed += current.close_all(batch.arrived)
+                current = self._open[key] = _Open(key, batch.arrived, self._end_after(batch.arrived), association)
+            current.see(batch.after, association)
+        for update in batch.updates:
+            if isinstance(update, MetricUpdate):
+                closed += self._take(update, batch)
+            elif isinstance(update, ComponentUpdate) and not batch.replayed:
+                self._read_clock(update, batch)
+        return closed
+
+    def due(self, now: int) -> list[Interval]:
+        """Close what has ended, its grace included."""
+        closed: list[Interval] = []
+        for current in self._open.values():
+            while current.end + self._grace <= now:
+                closed += current.close(current.end, current.end + self._period)
+        return closed
+
+    def next_due(self) -> int | None:
+        """When `due` next has something to look at, or None."""
+        return min((current.end + self._grace for current in self._open.values()), default=None)
+
+    def drain(self, now: int) -> list[Interval]:
+        """Close everything, at `now`."""
+        closed = [interval for current in self._open.values() for interval in current.close_all(now)]
+        self._open.clear()
+        return closed
+
+    def _end_after(self, start: int) -> int:
+        return (start // self._period + 1) * self._period
+
+    def _take(self, update: MetricUpdate, batch: ReportBatch) -> Iterable[Interval]:
+        state = update.state
+        descriptor = batch.after.find(state.descriptor_handle)
+        current = self._open.get(MdsKey(batch.device, update.mds))
+        if current is None or not isinstance(descriptor, MetricDescriptor):
+            return ()
+        if isinstance(state, DistributionSampleArrayMetricState) or state.metric_value is None:
+            return ()
+        if descriptor.metric_availability == "Intr":
+            return self._take_intermittent(current, state, batch)
+        determined = state.metric_value.determination_time
+        time = batch.arrived if determined is None else determined + current.offset
+        if abs(time - batch.arrived) > self._max_clock_offset and not batch.replayed:
+            self.counters["clock-beyond-limit"] += 1
+            time = batch.arrived
+        if not current.take(Determination(state, time)):
+            self.counters["replayed-before-interval" if batch.replayed else "late"] += 1
+        return ()
+
+    def _take_intermittent(
+        self, current: "_Open", state: NonWaveformMetricState, batch: ReportBatch
+    ) -> Iterable[Interval]:
+        """Each determination exactly once, in the interval in which it was received."""
+        assert state.metric_value is not None  # noqa: S101 - the caller looked
+        time = state.metric_value.determination_time
+        if time is None:
+            time = batch.arrived
+        told = (current.key, state.descriptor_handle)
+        if batch.replayed and self._told.get(told, -1) >= time:
+            self.counters["replayed-already-told"] += 1
+            return ()
+        self._told[told] = time
+        current.intermittent.append(Determination(state, time))
+        if len(current.intermittent) < INTERMITTENT_CAP:
+            return ()
+        self.counters["closed-early"] += 1
+        end = current.end
+        return current.close(batch.arrived, end if end > batch.arrived else self._end_after(batch.arrived))
+
+    def _read_clock(self, update: ComponentUpdate, batch: ReportBatch) -> None:
+        state = update.state
+        current = self._open.get(MdsKey(batch.device, update.mds))
+        if current is not None and isinstance(state, ClockState) and state.date_and_time is not None:
+            offset = batch.arrived - state.date_and_time
+            current.offset = offset if abs(offset) > OFFSET_FLOOR else 0
+
+
+class _Open:
+    """One MDS's running interval, and what already belongs to the next."""
+
+    def __init__(self, key: MdsKey, start: int, end: int, association: Association) -> None:
+        self.key = key
+        self.start = start
+        self.end = end
+        self.association = association
+        self.offset = 0
+        self.intermittent: list[Determination] = []
+        self._continuous: dict[Handle, Determination] = {}
+        self._ahead: dict[Handle, Determination] = {}
+        self._mdib: Mdib | None = None
+        self._first = _demographics(association)
+        self._corrected: frozenset[Demographic] = frozenset()
+
+    def see(self, mdib: Mdib, association: Association) -> None:
+        """The mirror and the association as they are now (still the same subject)."""
+        self._mdib = mdib
+        if association is not self.association:
+            self.association = association
+            now = _demographics(association)
+            self._corrected |= {
+                name for name, value in now.items() if name in self._first and self._first[name] != value
+            }
+            self._first = {**now, **self._first}
+
+    def take(self, determination: Determination) -> bool:
+        """File a continuous value; False where it is older than the interval and so no longer wanted."""
+        if determination.time < self.start:
+            return False
+        shelf = self._continuous if determination.time < self.end else self._ahead
+        known = shelf.get(determination.state.descriptor_handle)
+        if known is None or known.time <= determination.time:
+            shelf[determination.state.descriptor_handle] = determination
+        return True
+
+    def close(self, at: int, next_end: int) -> Iterator[Interval]:
+        """The interval [start, at) where it holds anything; the next one begins at `at`."""
+        if self._mdib is not None and (self._continuous or self.intermittent):
+            yield Interval(
+                key=self.key,
+                start=self.start,
+                end=at,
+                mdib=self._mdib,
+                association=self.association,
+                continuous=self._continuous,
+                intermittent=tuple(self.intermittent),
+                corrected=self._corrected,
+            )
+        self.start, self.end = at, next_end
+        self._continuous, self._ahead = self._ahead, {}
+        self.intermittent = []
+
+    def close_all(self, at: int) -> Iterator[Interval]:
+        """Everything up to `at`, of which no more will come under this association."""
+        if self.end <= at:
+            yield from self.close(self.end, at)
+        else:
+            self._continuous |= self._ahead
+        yield from self.close(at, at)
+
+
+def _demographics(association: Association) -> dict[Demographic, object]:
+    data = association.patient.core_data if association.patient is not None else None
+    if not isinstance(data, PatientDemographics):
+        return {}
+    found: dict[Demographic, object] = {}
+    if data.height is not None:
+        found["height"] = data.height
+    if data.weight is not None:
+        found["weight"] = data.weight
+    if data.sex is not None:
+        found["sex"] = data.sex
+    return found

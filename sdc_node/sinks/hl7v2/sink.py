@@ -1,0 +1,239 @@
+"""The HL7 v2 sink: PCD-01 per MDS and interval, PCD-04 per alert occurrence, through the outbox to an MLLP receiver.
+
+Ids are derived from what a message says, so that rendering it again after a crash makes the same id, and the outbox
+keeps one of the two.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import ssl
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from mdib_models.alerts import AlertOccurrence
+from mdib_models.descriptors import (
+    ChannelDescriptor,
+    Descriptor,
+    MdsDescriptor,
+    MetricDescriptor,
+    VmdDescriptor,
+)
+from mdib_models.identity import DeviceId, Handle, MdsKey
+from mdib_models.mirror import Mdib
+from mdib_models.updates import Association, DescriptionUpdate, ReportBatch
+from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
+from sdc_node.faultpoints import reach
+from sdc_node.ledger import Ledger
+from sdc_node.outbox import Item, Lane, Outbox, wall_clock
+from sdc_node.sinks.hl7v2.client import MllpClient, MllpError
+from sdc_node.sinks.hl7v2.collector import Collector
+from sdc_node.sinks.hl7v2.interval import Gateway, Interval, Numbers, Stamps
+from sdc_node.sinks.hl7v2.render import render_pcd01, render_pcd04
+from sdc_node.sinks.hl7v2.settings import Hl7Settings
+from sdc_node.state import State
+
+_LOG = logging.getLogger(__name__)
+_MESSAGE_IDS = uuid.uuid5(uuid.NAMESPACE_OID, "1.3.6.1.4.1.19376.1.6.1.4.1")
+
+
+class Hl7Sink:
+    """One destination with two lanes: alerts never wait behind bulk data."""
+
+    wants_waveforms = False
+
+    def __init__(
+        self,
+        settings: Hl7Settings,
+        *,
+        outbox: Outbox,
+        state: State,
+        tls: ssl.SSLContext | None = None,
+        ledger: Ledger | None = None,
+        now: Callable[[], int] = wall_clock,
+    ) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._outbox = outbox
+        self._state = state
+        self._ledger = ledger
+        self._now = now
+        self._gateway = gateway_of(settings)
+        self._collector = Collector(
+            period=round(settings.interval * 1000),
+            grace=round(settings.grace * 1000),
+            max_clock_offset=round(settings.max_clock_offset * 1000),
+        )
+        self._numbers: dict[DeviceId, Numbers] = {}
+        self._tick: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._clients: dict[Lane, MllpClient] = {
+            "alert": _client(settings, settings.pcd04_timeout, tls),
+            "bulk": _client(settings, settings.pcd01_timeout, tls),
+        }
+        policy = Policy(first=settings.retry_first, longest=max(settings.retry_first, settings.retry_max))
+        self.deliveries = [
+            Delivery(outbox, self.name, lane, _sender(client), policy) for lane, client in self._clients.items()
+        ]
+        self._counted: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Begin to deliver what the outbox holds, and to close intervals in time."""
+        for delivery in self.deliveries:
+            delivery.start()
+        self._tick = asyncio.create_task(self._close_intervals(), name=f"sink-{self.name}-intervals")
+
+    async def accept(self, batch: ReportBatch) -> None:
+        """Collect metrics; render and commit what the batch closes and tells."""
+        if batch.device not in self._numbers or any(isinstance(u, DescriptionUpdate) for u in batch.updates):
+            await self._number(batch.after)
+        items = self._pcd01(self._collector.accept(batch))
+        for occurrence in batch.occurrences:
+            key = MdsKey(occurrence.key.device, occurrence.key.mds)
+            items.append(self._pcd04(occurrence, batch, batch.associations.get(key, Association())))
+        await self._owe(items)
+        self._wake.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Close the running intervals, commit them, and send for up to `seconds`."""
+        await self._stop_tick()
+        await self._owe(self._pcd01(self._collector.drain(self._now())))
+        await asyncio.gather(*(delivery.stop(seconds) for delivery in self.deliveries))
+
+    async def stop(self) -> None:
+        """End the connections. What is not acknowledged stays in the outbox."""
+        await self._stop_tick()
+        await asyncio.gather(*(delivery.stop() for delivery in self.deliveries))
+        for client in self._clients.values():
+            await client.close()
+
+    def counters(self) -> Mapping[str, int]:
+        """Rendered messages by kind, and values that did not make it into an interval, by reason."""
+        return {**self._counted, **{f"dropped_{name}": n for name, n in self._collector.counters.items()}}
+
+    async def _close_intervals(self) -> None:
+        while True:
+            due = self._collector.next_due()
+            self._wake.clear()
+            pause = None if due is None else max(0.0, (due - self._now()) / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+            try:
+                await self._owe(self._pcd01(self._collector.due(self._now())))
+            except Exception as error:  # noqa: BLE001 - the next interval must still be closed
+                self._counted["failed_intervals"] += 1
+                _LOG.error("%s: an interval could not be committed: %s", self.name, type(error).__name__)
+
+    async def _stop_tick(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            await asyncio.gather(self._tick, return_exceptions=True)
+            self._tick = None
+
+    async def _number(self, mdib: Mdib) -> None:
+        pairs: list[tuple[Handle, Handle]] = [
+            (descriptor.parent or "", descriptor.handle) for _, descriptor in mdib.walk() if _has_number(descriptor)
+        ]
+        self._numbers[mdib.device] = await self._state.assign(mdib.device, pairs)
+
+    def _pcd01(self, intervals: Sequence[Interval]) -> list[Item]:
+        items = []
+        for interval in intervals:
+            control_id = _hash("pcd01", interval.key.device, interval.key.mds, str(interval.start), str(interval.end))
+            stamps = self._stamps(interval.key.device, control_id, order_id=self._order_id(interval))
+            body = render_pcd01(interval, stamps)
+            if body is None:
+                self._counted["empty_intervals"] += 1
+                continue
+            self._counted["pcd01_rendered"] += 1
+            items.append(self._item(control_id, "bulk", interval.key.device, body, stamps.built))
+        return items
+
+    def _pcd04(self, occurrence: AlertOccurrence, batch: ReportBatch, association: Association) -> Item:
+        said = msgspec.json.encode(occurrence.snapshot).decode()
+        parts = (
+            occurrence.id,
+            *msgspec.structs.astuple(occurrence.key),
+            str(occurrence.number),
+            occurrence.phase,
+            said,
+        )
+        stamps = self._stamps(
+            occurrence.key.device,
+            _hash("pcd04", *parts),
+            message_id=str(uuid.uuid5(_MESSAGE_IDS, "\x1f".join(parts))),
+        )
+        # a condition that is gone from the MDIB is told of from the mirror in which it still was
+        mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
+        body = render_pcd04(occurrence, mdib, association, stamps)
+        self._counted["pcd04_rendered"] += 1
+        return self._item(stamps.control_id, "alert", occurrence.key.device, body, stamps.built)
+
+    def _stamps(self, device: DeviceId, control_id: str, *, order_id: str = "", message_id: str = "") -> Stamps:
+        return Stamps(
+            control_id=control_id,
+            built=self._now(),
+            gateway=self._gateway,
+            numbers=self._numbers[device],
+            order_id=order_id,
+            message_id=message_id,
+        )
+
+    def _order_id(self, interval: Interval) -> str:
+        number = self._numbers[interval.key.device][("", interval.key.mds)]
+        device = _hash(interval.key.device)[:8]
+        return f"{self._settings.eui64}-{device}-{interval.start}-{number}"
+
+    def _item(self, control_id: str, lane: Lane, device: DeviceId, body: bytes, created: int) -> Item:
+        return Item(id=control_id, destination=self.name, lane=lane, key=device, body=body, created=created)
+
+    async def _owe(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        reach("rendered")
+        await self._outbox.put(items, ledger=self._ledger)
+
+
+def gateway_of(settings: Hl7Settings) -> Gateway:
+    """Who we say we are, as the renderers want it."""
+    return Gateway(
+        application=settings.application,
+        eui64=settings.eui64,
+        facility=settings.facility,
+        receiving_application=settings.receiving_application,
+        receiving_facility=settings.receiving_facility,
+        country=settings.country,
+        patient_class=settings.patient_class,
+    )
+
+
+def _sender(client: MllpClient) -> Send:
+    async def send(item: Item) -> Outcome:
+        try:
+            ack = await client.send(item.body, item.id)
+        except MllpError as error:
+            return Retry(str(error))
+        if ack.code in {"CA", "AA"}:
+            return Accepted()
+        if ack.code in {"CR", "AR"}:
+            return Refused(f"{ack.code} {ack.text}".strip())
+        return Retry(f"{ack.code} {ack.text}".strip(), "not accepted")
+
+    return send
+
+
+def _client(settings: Hl7Settings, timeout: float, tls: ssl.SSLContext | None) -> MllpClient:
+    return MllpClient(settings.host, settings.port, ssl=tls, timeout=timeout)
+
+
+def _has_number(descriptor: Descriptor) -> bool:
+    return isinstance(descriptor, MdsDescriptor | VmdDescriptor | ChannelDescriptor | MetricDescriptor)
+
+
+def _hash(*parts: str) -> str:
+    """MSH-10: 20 hex digits (80 bits), since some receivers keep no more than 20 characters of it."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:20].upper()

@@ -1,0 +1,97 @@
+"""One moment of the whole node, gathered from its parts."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from consumers.fleet import Fleet
+from mdib_models.identity import DeviceId
+from sdc_node.delivery import Delivery
+from sdc_node.outbox import LaneCounts, Outbox
+from sdc_node.pipeline import Pipeline
+from sdc_node.sinks.base import Sink
+from sdc_node.telemetry import DestinationStatus, DeviceStatus, Status
+from sdc_node.timesync import TimeWatch
+
+
+class StatusBoard:
+    """Knows where every number is kept. Event loop only, but for `write`."""
+
+    def __init__(
+        self, sinks: Sequence[Sink], pipeline: Pipeline, fleet: Fleet, outbox: Outbox, clock: TimeWatch
+    ) -> None:
+        self._sinks = sinks
+        self._pipeline = pipeline
+        self._fleet = fleet
+        self._outbox = outbox
+        self._clock = clock
+        self._since: dict[DeviceId, int] = {}
+        self.following = False
+
+    def linked(self, device: DeviceId, since: int) -> None:
+        """A device's link changed at `since` (ms)."""
+        self._since[device] = since
+
+    def status(self) -> Status:
+        """Everything that can be counted, now."""
+        not_ready = []
+        if not self._clock.ready:
+            not_ready.append(f"no time service: {self._clock.status.detail}")
+        elif not self.following:
+            not_ready.append("devices are not followed yet")
+        return Status(
+            ready=not not_ready,
+            not_ready=not_ready,
+            clock=self._clock.status.detail,
+            devices=[
+                DeviceStatus(device, session.state, session.reason, self._since.get(device, 0))
+                for device, session in self._fleet.sessions.items()
+            ],
+            received=dict(self._pipeline.received),
+            sinks={sink.name: dict(sink.counters()) for sink in self._sinks},
+            dropped=self._dropped(),
+            failed=dict(self._pipeline.failed),
+            destinations=[status for sink in self._sinks for status in self._destinations(sink)],
+            open_alerts=self._pipeline.open_alerts(),
+        )
+
+    def write(self, path: Path) -> None:
+        """Leave the last status in a file (0600)."""
+        content = msgspec.json.format(msgspec.json.encode(self.status()))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+    def _dropped(self) -> dict[str, int]:
+        dropped: Counter[str] = Counter()
+        for name, lane in self._pipeline.lanes().items():
+            dropped.update({f"{name}: {reason}": number for reason, number in lane.dropped.items()})
+        for name, number in self._fleet.counters().items():
+            if "dropped" in name:
+                dropped[f"devices: {name}"] += number
+        for (destination, queue), counts in self._outbox.counts().items():
+            dropped.update({f"{destination} {queue}: {why}": number for why, number in counts.dropped.items()})
+        for sink in self._sinks:
+            dropped.update({f"{sink.name}: {n}": v for n, v in sink.counters().items() if n.startswith("dropped_")})
+        return dict(dropped)
+
+    def _destinations(self, sink: Sink) -> Sequence[DestinationStatus]:
+        deliveries: Sequence[Delivery] = getattr(sink, "deliveries", ())
+        counts = self._outbox.counts()
+        return [_destination(delivery, counts.get((sink.name, delivery.lane), LaneCounts())) for delivery in deliveries]
+
+
+def _destination(delivery: Delivery, counts: LaneCounts) -> DestinationStatus:
+    return DestinationStatus(
+        destination=delivery.destination,
+        lane=delivery.lane,
+        waiting=counts.waiting,
+        waiting_bytes=counts.waiting_bytes,
+        oldest=counts.oldest_created,
+        sent=counts.sent,
+        dead=counts.dead,
+        last_error=delivery.counts.last_error,
+    )
