@@ -33,7 +33,9 @@ TICK: Final = 0.2
 SERVER_SECONDS: Final = 10.0
 """How long the HTTP server may take to start."""
 
-READING_SECONDS: Final = 1.0
+PROMPT_SECONDS: Final = 10.0
+"""Metrics determined at least this often are reported anew when a technical alert comes or goes."""
+
 COMPONENT_SECONDS: Final = 10.0
 _QUEUE: Final = 100
 
@@ -254,7 +256,7 @@ class SimulatedDevice:
             self._influences[reaction.influence] = influence
         if reaction.condition is not None:
             # the metrics that it concerns are reported first: BICEPS wants the value before the alert
-            concerned = [r for r in self.profile.readings if r.every <= READING_SECONDS]
+            concerned = [r for r in self.profile.readings if r.every <= PROMPT_SECONDS]
             self._mdib.write_readings(concerned, now, self._seed, self._influences)
             self._panel.observe({reaction.condition: reaction.begins})
 

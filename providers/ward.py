@@ -96,13 +96,15 @@ class Ward:
     def stop(self) -> None:
         """Stop all devices (each says Bye) and discovery."""
         devices, self._devices = self._devices, []
-        if devices:
-            with ThreadPoolExecutor(min(_STOPPERS, len(devices)), thread_name_prefix="ward-stop") as pool:
-                for stopped in [pool.submit(device.stop) for device in devices]:
-                    stopped.result()
-        if self._discovery is not None:
-            discovery, self._discovery = self._discovery, None
-            discovery.stop()
+        discovery, self._discovery = self._discovery, None
+        try:
+            if devices:
+                with ThreadPoolExecutor(min(_STOPPERS, len(devices)), thread_name_prefix="ward-stop") as pool:
+                    for stopped in [pool.submit(device.stop) for device in devices]:
+                        stopped.result()
+        finally:
+            if discovery is not None:
+                discovery.stop()
 
     def __enter__(self) -> Self:
         self.start()
