@@ -105,7 +105,7 @@ def _tls(error: ssl.SSLError, address: str) -> ConsumerError:
                 f"the certificate of {address} is not from our CA; check that cacert.pem is the device's CA"
             )
         return CertificateRefused(f"the certificate of {address} is refused: {error.verify_message}")
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""
     for name, text in _ALERTS.items():
         if name in reason:
             return CertificateRefused(f"{address}: {text}")

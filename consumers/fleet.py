@@ -201,4 +201,4 @@ class Fleet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._counts["failed_tasks"] += 1
-            logger.error("a session or discovery ended by %s", type(error).__name__, exc_info=error)
+            logger.error("a session or discovery ended by %s", type(error).__name__)

@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import ssl
 import threading
 import time
 from functools import cache
@@ -66,13 +67,35 @@ class _BoundedResponse(http.client.HTTPResponse):
         return body
 
 
+class _Http(http.client.HTTPConnection):
+    response_class = _BoundedResponse
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class _Https(_Http):
+    """TLS as the standard library does it, except that a handshake can be stopped from another thread."""
+
+    def __init__(self, netloc: str, timeout: float, context: ssl.SSLContext) -> None:
+        super().__init__(netloc, timeout=timeout)
+        self._tls = context
+
+    def connect(self) -> None:
+        super().connect()
+        secured = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock = secured
+        secured.do_handshake()
+
+
 class BoundedSoapClient(SoapClient):
     """The library's SOAP client with bounded, uncompressed responses, and a way to be stopped from another thread."""
 
     def _mk_http_connection(self) -> Any:
-        connection = super()._mk_http_connection()
-        connection.response_class = _BoundedResponse
-        return connection
+        if self._ssl_context is None:
+            return _Http(self._netloc, timeout=self._socket_timeout)
+        return _Https(self._netloc, self._socket_timeout, self._ssl_context)
 
     def abort(self) -> None:
         """Make a request that is under way fail at once."""

@@ -59,10 +59,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class _Lost(Exception):  # noqa: N818 - a way out of following a link
-    def __init__(self, reason: str, *, reachable: bool = False) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.reachable = reachable
 
 
 class _Ear(Listener):
@@ -173,19 +172,27 @@ class Session:
                     failures = 0
                 except _Lost as lost:
                     failures = 0
-                    await self._close_link(unsubscribe=lost.reachable)
                     self.counts["losses"] += 1
                     await self._say("lost", lost.reason)
+                    await self._close_link(unsubscribe=False)
                 except ConsumerError as error:
                     failures += 1
-                    await self._close_link(unsubscribe=False)
-                    if (self.state, self.reason) != ("lost", str(error)):
-                        await self._say("lost", str(error))
+                    await self._give_up(str(error))
+                except Exception as error:  # noqa: BLE001 - one device's data must not end its session for good
+                    failures += 1
+                    self.counts["failures"] += 1
+                    logger.error("%s: %s in %s", self.device, type(error).__name__, _place(error))  # noqa: TRY400
+                    await self._give_up(f"this node failed ({type(error).__name__})")
                 await self._pause(failures)
         finally:
             await self._close_link(unsubscribe=True)
             if self._closing:
                 await asyncio.wait(self._closing)
+
+    async def _give_up(self, reason: str) -> None:
+        await self._close_link(unsubscribe=False)
+        if (self.state, self.reason) != ("lost", reason):
+            await self._say("lost", reason)
 
     async def _attempt(self) -> None:
         if self.state != "lost":
@@ -330,21 +337,26 @@ class Session:
             raise
 
     async def _close_link(self, *, unsubscribe: bool) -> None:
-        link, self._link = self._link, None
+        """Close what there is; it is closed to the end even if we are cancelled meanwhile."""
         ear, self._ear = self._ear, None
+        link, self._link = self._link, None
         checking, self._checking = self._checking, None
         if ear is not None:
             ear.events.close()
             self.counts.update(ear.counts)
-        if link is None:
-            return
-        if checking is not None:
+        if link is not None:
+            closing = asyncio.ensure_future(self._shut(link, checking, unsubscribe))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            await asyncio.shield(closing)
+
+    async def _shut(self, link: Link, checking: "asyncio.Task[bool] | None", unsubscribe: bool) -> None:
+        if not unsubscribe or checking is not None:
             link.abort()
+        if checking is not None:
             await asyncio.gather(checking, return_exceptions=True)
-        close = asyncio.get_running_loop().run_in_executor(self._threads, partial(link.close, unsubscribe=unsubscribe))
-        self._closing.add(close)
-        close.add_done_callback(self._closing.discard)
-        await asyncio.shield(close)
+        close = partial(link.close, unsubscribe=unsubscribe)
+        await asyncio.get_running_loop().run_in_executor(self._threads, close)
         self.counts.update(link.counts)
 
     def _new_pacing(self) -> Pacing:
@@ -354,3 +366,11 @@ class Session:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised, without its text, which may hold data, and without reading source files."""
+    deepest = error.__traceback__
+    while deepest is not None and deepest.tb_next is not None:
+        deepest = deepest.tb_next
+    return "?" if deepest is None else f"{deepest.tb_frame.f_code.co_qualname}:{deepest.tb_lineno}"

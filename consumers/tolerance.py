@@ -65,19 +65,21 @@ class Pacing:
 
 def fold_leniently(mdib: Mdib, report: Report, tolerated: Callable[[str], bool]) -> Folded | Resync:
     """Fold, and where a tolerated rule is broken bend the mirror or the report so that the rest still applies."""
-    mirror = mdib
+    mirror, bent = mdib, False
     for _ in range(2 * (len(report.states) + sum(len(part.descriptors) for part in report.description)) + 2):
         result = fold(mirror, report)
         if isinstance(result, Folded):
-            return _with_before(result, mdib)
+            return _as_bent(result, mdib) if bent else result
         if not tolerated(result.reason):
             return result
         mirror, report = _bend(mirror, report, result)
+        bent = True
     return result
 
 
-def _with_before(folded: Folded, before: Mdib) -> Folded:
-    batch = msgspec.structs.replace(folded.batch, before=before)
+def _as_bent(folded: Folded, before: Mdib) -> Folded:
+    """From the mirror that was there; without the report, which nobody could fold again as it came."""
+    batch = msgspec.structs.replace(folded.batch, before=before, report=None)
     return Folded(folded.mdib, batch, folded.violations, folded.gap)
 
 
@@ -87,6 +89,8 @@ def _bend(mdib: Mdib, report: Report, broken: Resync) -> tuple[Mdib, Report]:
         return msgspec.structs.replace(mdib, report_number=None), report
     if broken.reason in {"unknown-handle", "unknown-parent"}:
         return mdib, _without(report, handle)
+    if broken.reason != "state-version-gap" and handle not in mdib.descriptors:
+        return mdib, _without(report, handle)  # created by this very report, and contradicted by it
     if broken.reason == "state-version-gap":
         states, contexts = dict(mdib.states), dict(mdib.contexts)
         states.pop(handle, None)

@@ -224,7 +224,10 @@ def _many(biceps: str, item: Any) -> Convert:
         return lambda _source, node: tuple(map(unknown_of, _children(node, biceps)))
     if isinstance(item, type) and issubclass(item, msgspec.Struct):
         return lambda source, _node: tuple(_struct(item, value, None) for value in getattr(source, biceps, None) or ())
-    return lambda source, _node: tuple(_plain(value) for value in getattr(source, biceps, None) or ())
+    # an empty element comes as None
+    return lambda source, _node: tuple(
+        _plain(value) for value in getattr(source, biceps, None) or () if value is not None
+    )
 
 
 def _children(node: Any, biceps: str) -> Any:

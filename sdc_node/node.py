@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from consumers.fleet import Fleet
+from mdib_models import nomenclature
 from mdib_models.updates import LinkUpdate
 from sdc_node.assembly import destination_tls, device_tls, fleet_of, sinks_of
 from sdc_node.config import Config
@@ -31,6 +32,7 @@ async def run(config: Config, certs: Path | None, started: Started, stop: asynci
     SecurityError, DirectoryError, DatabaseError, TelemetryError, MulticastBlocked, OSError.
     """
     settings = config.node
+    await asyncio.to_thread(nomenclature.load)  # here, so that nobody reads the table on the event loop
     tls = await asyncio.to_thread(device_tls, config, certs)
     contexts = await asyncio.to_thread(destination_tls, config, certs)
     async with AsyncExitStack() as opened:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from consumers.discovery.found import MEDICAL_DEVICE, ByeHeard, Discovered, Event
+from consumers.discovery.found import MEDICAL_DEVICE, Discovered, Event
 from consumers.errors import ConsumerError
 from consumers.library import Link, LinkSettings, Listener, TlsFactory
 
@@ -115,6 +115,3 @@ async def learn(address: str, tls: TlsFactory | None, settings: LinkSettings | N
             link.close(unsubscribe=False)
 
     return await asyncio.to_thread(ask)
-
-
-__all__ = ["ByeHeard", "StaticDevice", "StaticList", "learn"]

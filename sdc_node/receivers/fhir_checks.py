@@ -226,9 +226,10 @@ def _quantity(value: JsonObject, path: str) -> Iterator[Issue]:
 
 def _period(value: JsonObject, path: str) -> Iterator[Issue]:
     start, end = value.get("start"), value.get("end")
+    if not (isinstance(start, str) and isinstance(end, str)):
+        return
     # Only times of one form compare as text; those that we send are all UTC.
-    comparable = isinstance(start, str) and isinstance(end, str) and len(start) == len(end)
-    if comparable and start[-1:] == end[-1:] == "Z" and start > end:
+    if len(start) == len(end) and start[-1:] == end[-1:] == "Z" and start > end:
         yield Issue("invariant", path, "a period ends after its start (per-1)")
 
 

@@ -2,25 +2,27 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import json
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from consumers.discovery import ByeHeard, Discovered
-from consumers.fleet import Fleet, FleetSettings
-from consumers.library import LinkSettings, TlsFactory
-from consumers.session import SessionSettings
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from consumers.discovery import ByeHeard, Discovered, Discovery
+from consumers.fleet import Fleet, FleetSettings
+from consumers.library import LinkSettings, TlsFactory
+from consumers.session import SessionSettings
 from mdib_models.updates import LinkUpdate, ReportBatch
 
 HERE = Path(__file__).parent
@@ -51,15 +53,15 @@ class Ca:
         return folder
 
     def _sign(self, subject: x509.Name, public: Any, *, days: int, ca: bool = False) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=20))
-            .not_valid_after(now + datetime.timedelta(days=days))
+            .not_valid_before(now - dt.timedelta(days=20))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
@@ -83,6 +85,11 @@ def device_certs(ca: Ca) -> Path:
 @pytest.fixture(scope="session")
 def tls(ca: Ca) -> TlsFactory:
     return tls_from(ca.issue("node"))
+
+
+@pytest.fixture
+def tls_of() -> Callable[[Path], TlsFactory]:
+    return tls_from
 
 
 def tls_from(folder: Path) -> TlsFactory:
@@ -135,6 +142,12 @@ class Device:
     def kill(self) -> None:
         self._process.kill()
         self.reap()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def reap(self) -> None:
         self._process.wait(10)
@@ -254,10 +267,11 @@ async def follow(tls: TlsFactory) -> AsyncIterator[Callable[..., Awaitable[tuple
             *found: Discovered,
             tls: TlsFactory | None = tls,
             fleet_settings: FleetSettings | None = None,
+            sources: Sequence[Discovery] = (),
             **options: Any,
         ) -> tuple[Fleet, Watch, Announcer]:
             announcer = Announcer()
-            fleet = Fleet([announcer], tls, fleet_settings or settings(), **options)
+            fleet = Fleet([announcer, *sources], tls, fleet_settings or settings(), **options)
             await stack.enter_async_context(fleet)
             for each in found:
                 announcer.say(each)
@@ -273,3 +287,10 @@ def silent_peer() -> Iterator[str]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield f"https://127.0.0.1:{listening.getsockname()[1]}/x"
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until something that has no event of its own holds."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - counters and threads tell nobody
+            await asyncio.sleep(0.02)

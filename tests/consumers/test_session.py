@@ -4,6 +4,7 @@ import asyncio
 from decimal import Decimal
 
 import pytest
+
 from consumers.discovery import ByeHeard, Discovered
 from mdib_models.updates import (
     AlertUpdate,
@@ -15,7 +16,7 @@ from mdib_models.updates import (
     WaveformChunk,
 )
 
-from .conftest import links, settings
+from .conftest import eventually, links, settings
 
 
 @pytest.mark.parametrize("secured", [True, False])
@@ -144,6 +145,8 @@ async def test_r3001_lost_device_is_found_by_a_probe_and_nothing_is_asked_otherw
     await device.do("stop")
     lost = await watch.state("lost", seconds=6)
     assert "ended the subscription" in lost.reason
+    await asyncio.to_thread(device.reap)
+    await watch.until(lambda batch: any("refused" in update.reason for update in links(batch)))
     again = start_device(device_certs, epr=device.epr, duration=4)
     announcer.on_probe = lambda: announcer.say(again.found)
     await watch.state("live")
@@ -219,3 +222,72 @@ def _with_depth(session, depth):
     import msgspec
 
     return msgspec.structs.replace(session, depth=depth)
+
+
+async def test_frozen_device_is_lost_within_its_expiry(start_device, follow, device_certs):
+    device = start_device(device_certs, duration=3)
+    _, watch, _ = await follow(device.found)
+    await watch.state("live")
+    device.freeze()
+    lost = await watch.state("lost", seconds=3.5)
+    assert lost.reason
+    device.thaw()
+
+
+async def test_unreadable_reports_resync_until_the_device_is_marked(start_device, follow, device_certs):
+    device = start_device(device_certs)
+    fleet, watch, _ = await follow(device.found)
+    await watch.state("live")
+    session = fleet.sessions[device.epr]
+    for _ in range(3):
+        session._ear.interrupted("unreadable")
+        assert (await watch.state("stale")).reason == "unreadable"
+        await watch.state("live")
+    session._ear.interrupted("unreadable")
+    await eventually(lambda: session.counts["tolerated_unreadable"] == 1)
+    await device.do("metric", "m.hr", "12")
+    await watch.value("m.hr", "12")
+    assert session.violating == {"unreadable"}
+
+
+async def test_device_that_dies_during_a_resync_is_lost(start_device, follow, device_certs):
+    device = start_device(device_certs)
+    fleet, watch, _ = await follow(device.found)
+    await watch.state("live")
+    await asyncio.to_thread(device.kill)
+    fleet.sessions[device.epr]._ear.interrupted("unreadable")
+    await watch.state("stale")
+    assert (await watch.state("lost")).previous == "stale"
+
+
+async def test_reports_that_the_snapshot_holds_are_not_applied_again(start_device, follow, device_certs):
+    device = start_device(device_certs)
+    fleet, watch, _ = await follow(device.found)
+    await watch.state("live")
+    await device.do("metric", "m.hr", "10")
+    report = (await watch.value("m.hr", "10")).report
+    session = fleet.sessions[device.epr]
+    session._ear.interrupted("unreadable")
+    await watch.state("live")
+    session._ear.events.put_urgent(report)
+    await eventually(lambda: session.counts["dropped_before_snapshot"] == 1)
+    await device.do("metric", "m.hr", "11")
+    await watch.value("m.hr", "11")
+    assert not [name for name in session.counts if name.startswith("violation")]
+
+
+async def test_our_own_failure_loses_the_device_for_a_while(start_device, follow, device_certs, monkeypatch, caplog):
+    device = start_device(device_certs)
+    fleet, watch, _ = await follow(device.found)
+    await watch.state("live")
+
+    def broken(*_args):
+        raise KeyError("Beispiel")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("consumers.session.fold_leniently", broken)
+        await device.do("metric", "m.hr", "10")
+        assert (await watch.state("lost")).reason == "this node failed (KeyError)"
+    await watch.state("live")
+    assert fleet.counters()["failures"] == 1
+    assert "Beispiel" not in caplog.text

@@ -4,7 +4,6 @@ from decimal import Decimal
 import pytest
 from lxml import etree
 
-
 from providers.alarm_panel import AlarmPanel
 from providers.device_mdib import DeviceMdib, endpoint
 from providers.profile import Profile, Reading, Waveform, load

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_however_time_is_cut_each_occurrence_comes_exactly_once(at: int, every: 
     step = Step(at=float(at), event="apnea", repeat_every=None if every is None else float(every))
     played = Scenario(steps=(step,))
     edges = [-1, *[cut for cut in cuts if cut > -1]]
-    pieces = sum(len(played.between(a, b, "monitor")) for a, b in zip(edges, edges[1:], strict=False))
+    pieces = sum(len(played.between(a, b, "monitor")) for a, b in itertools.pairwise(edges))
     expected = [at + n * every for n in range(1001)] if every else [at]
     assert pieces == sum(-1 < instant <= edges[-1] for instant in expected)
 

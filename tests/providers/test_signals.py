@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable
 
@@ -66,7 +67,7 @@ def test_every_beat_shows_in_ecg_pleth_and_pressure(t: float, seed: int):
     for wave in (signals.ecg, signals.pleth, signals.arterial_wave):
         samples = [wave(t + n * 0.004, seed, {}) for n in range(5000)]
         threshold = min(samples) + 0.8 * (max(samples) - min(samples))
-        peaks = sum(a < threshold <= b for a, b in zip(samples, samples[1:], strict=False))
+        peaks = sum(a < threshold <= b for a, b in itertools.pairwise(samples))
         assert abs(peaks - beats) <= 1.01
 
 
@@ -131,7 +132,7 @@ def test_the_level_rises_to_one_and_falls_to_zero_without_a_jump(since: float, l
     influence = Influence(since=since).end(since + lasts)
     steps = [influence.level(since - 1 + n * 0.05) for n in range(int((lasts + 6) / 0.05))]
     assert all(0 <= value <= 1 for value in steps)
-    assert max(abs(a - b) for a, b in zip(steps, steps[1:], strict=False)) <= 0.05 / RISE + 1e-9
+    assert max(abs(a - b) for a, b in itertools.pairwise(steps)) <= 0.05 / RISE + 1e-9
     assert influence.level(since) == 0
     assert influence.level(since + lasts + 2 * RISE) == 0
 

@@ -1,7 +1,6 @@
 import pytest
 from sdc11073.wsdiscovery import WSDiscovery
 
-
 from providers.profile import ProfileError, load
 from providers.ward import Ward, WardError
 

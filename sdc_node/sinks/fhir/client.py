@@ -115,8 +115,8 @@ class FhirClient:
                 content = await self._read(answer)
         except TimeoutError:
             return Response("retryable", None, "no answer in time")
-        except tls.SSLError as error:
-            return Response("retryable", None, f"TLS: {error.reason or type(error).__name__}")
+        except aiohttp.ClientConnectorCertificateError as error:
+            return Response("retryable", None, f"the server's certificate is refused: {error.certificate_error}")
         except (aiohttp.ClientError, OSError) as error:
             return Response("retryable", None, f"{type(error).__name__}: {error}")
         return _judge(answer.status, answer.headers, content, expected)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from mdib_models.coding import InstanceIdentifier
+from mdib_models.coding import HL7_0203, InstanceIdentifier
 from mdib_models.descriptors import MdsDescriptor, VmdDescriptor
 from mdib_models.identity import DeviceId, Handle
 from mdib_models.mirror import Mdib
@@ -18,7 +18,6 @@ from mdib_models.states import LocationContextState, PatientContextState
 from sdc_node.sinks.fhir.terms import IDENTIFIER_TYPE, URI_SYSTEM, Json, text, uri
 
 EUI64 = "urn:oid:1.2.840.10004.1.1.1.0.0.1.0.0.1.2680"
-_HL7_0203 = "urn:oid:2.16.840.1.113883.18.108"
 
 
 class Identifier(msgspec.Struct, frozen=True):
@@ -95,9 +94,10 @@ def _candidates(mdib: Mdib, mds: Handle, names: Names) -> list[Identifier]:
     if isinstance(descriptor, MdsDescriptor):
         found += equipment_identifiers(descriptor)
         meta = descriptor.meta_data
-        if meta is not None and meta.udi and meta.serial_number:
-            value = join(meta.udi[0].device_identifier, meta.serial_number[0])
-            found.append(Identifier(names.system("udi-serial"), value))
+        kind = text(meta.udi[0].device_identifier) if meta is not None and meta.udi else None
+        serial = text(meta.serial_number[0]) if meta is not None and meta.serial_number else None
+        if kind is not None and serial is not None:
+            found.append(Identifier(names.system("udi-serial"), join(kind, serial)))
     return [*found, Identifier(names.system("mds"), join(mdib.device, mds))]
 
 
@@ -178,22 +178,21 @@ def patient_reference(patient: PatientContextState | None) -> Json | None:
     """A logical reference to the patient by the medical record number, else by the first usable identifier."""
     if patient is None:
         return None
-    usable = [one for one in patient.identification if instance_identifier(one) is not None]
-    usable.sort(key=lambda one: not _is_record_number(one))  # stable: document order among the rest
+    named = ((one, instance_identifier(one)) for one in patient.identification)
+    usable = [(one, identifier) for one, identifier in named if identifier is not None]
     if not usable:
         return None
-    chosen = instance_identifier(usable[0])
-    if chosen is None:
-        return None
-    kind = usable[0].type
-    named = kind is not None and kind.system == _HL7_0203 and kind.code.isalnum()
-    found: Json = {"type": {"coding": [{"system": IDENTIFIER_TYPE, "code": kind.code}]}} if kind and named else {}
-    return {"type": "Patient", "identifier": found | chosen.json()}
+    chosen, identifier = next((pair for pair in usable if _is_record_number(pair[0])), usable[0])
+    kind = chosen.type
+    found: Json = {}
+    if kind is not None and kind.system == HL7_0203 and kind.code.isalnum():
+        found["type"] = {"coding": [{"system": IDENTIFIER_TYPE, "code": kind.code}]}
+    return {"type": "Patient", "identifier": found | identifier.json()}
 
 
 def _is_record_number(instance: InstanceIdentifier) -> bool:
     kind = instance.type
-    return kind is not None and kind.system == _HL7_0203 and kind.code == "MR"
+    return kind is not None and kind.system == HL7_0203 and kind.code == "MR"
 
 
 def location_reference(location: LocationContextState | None) -> Json | None:

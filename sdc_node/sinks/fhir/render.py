@@ -129,11 +129,10 @@ def _tree_entries(
         if isinstance(descriptor, _COMPONENTS):
             identifier = identities.component(descriptor.handle)
             resource = device(mdib, descriptor, identities, parent, association)
-        elif parent is not None:
-            identifier = identities.metric(descriptor.handle)
-            resource = device_metric(mdib, descriptor, identities, reference(identities.mds), parent)
         else:
-            continue  # a metric at the top of an MDIB has no MDS, so no walk from one comes here
+            identifier = identities.metric(descriptor.handle)
+            source = reference(identities.mds)
+            resource = device_metric(mdib, descriptor, identities, source, parent or source)
         yield {"fullUrl": uuid_of(identifier), "resource": resource, "request": _update(resource, identifier)}
 
 
@@ -193,7 +192,8 @@ def render_alert(mdib: Mdib, occurrence: AlertOccurrence, association: Associati
         "resource": resource,
         "request": _update(resource, identifier),
     }
-    bundle_id = digest("alert", identifier.system, identifier.value, str(occurrence.number))
+    said = _ENCODER.encode((occurrence.phase, occurrence.snapshot)).decode()
+    bundle_id = digest("alert", identifier.system, identifier.value, str(occurrence.number), said)
     return Rendered((_bundle("batch", bundle_id, [entry], stamps),), {})
 
 

@@ -26,3 +26,8 @@ class FhirSettings(BaseModel):
     timeout: _Seconds = Field(default=30.0, description="seconds for one exchange with the server")
     retry_first: _Seconds = Field(default=1.0, description="seconds before the first resend; doubles from there")
     retry_max: _Seconds = Field(default=60.0, description="longest pause between resends, in seconds")
+    namespace: str = Field(
+        default="http://sdc-node.example/fhir",
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*[^\s?#/]$",
+        description="base of our identifier and code systems; set one that your organisation owns, and keep it",
+    )

@@ -14,8 +14,18 @@ import msgspec
 
 from mdib_models.alerts import AlertOccurrence
 from mdib_models.identity import DeviceId, MdsKey
-from mdib_models.states import BatteryState, ClockState
-from mdib_models.updates import Association, ComponentUpdate, DescriptionUpdate, ReportBatch, Update
+from mdib_models.mirror import Mdib
+from mdib_models.states import BatteryState, ClockState, LimitAlertConditionState
+from mdib_models.updates import (
+    AlertUpdate,
+    Association,
+    ComponentUpdate,
+    DescriptionUpdate,
+    MetricUpdate,
+    ReportBatch,
+    Update,
+)
+from sdc_node.database import DatabaseError
 from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
 from sdc_node.faultpoints import reach
 from sdc_node.ledger import Ledger
@@ -56,6 +66,7 @@ class FhirSink:
         now: Callable[[], int] = wall_clock,
     ) -> None:
         self.name = settings.name
+        self._namespace = settings.namespace
         self._outbox = outbox
         self._ledger = ledger
         self._now = now
@@ -82,12 +93,15 @@ class FhirSink:
 
     async def accept(self, batch: ReportBatch) -> None:
         """Commit the device tree where it changed and alerts at once; keep metric values for their round."""
-        items = self._trees(batch)
+        self._sampler.accept(batch)
+        self._wake.set()
+        items, trees = self._trees(batch)
+        for key in trees:  # unknown until it is committed
+            self._sent_trees.pop(key, None)
         for occurrence in batch.occurrences:
             items += self._alert(occurrence, batch)
-        self._sampler.accept(batch)
         await self._owe(items)
-        self._wake.set()
+        self._sent_trees |= trees
 
     async def drain(self, seconds: float) -> None:
         """Commit the running round, and send for up to `seconds`."""
@@ -128,31 +142,39 @@ class FhirSink:
             await asyncio.gather(self._tick, return_exceptions=True)
             self._tick = None
 
-    def _trees(self, batch: ReportBatch) -> list[Item]:
-        """The tree of each MDS that is not on the server as it is now."""
-        items = []
+    def _trees(self, batch: ReportBatch) -> tuple[list[Item], dict[MdsKey, _SentTree]]:
+        """The tree of each MDS that is not on the server as it is now, and what is on it once that is committed."""
+        items, trees = [], {}
         for key, association in batch.associations.items():
             known = self._sent_trees.get(key)
-            if known is not None and known.association is association and not any(map(_may_change_tree, batch.updates)):
+            if (
+                known is not None
+                and known.association is association
+                and not any(_may_change_tree(update, batch.before) for update in batch.updates)
+            ):
                 continue
             tree = render_tree(batch.after, key.mds, association, self._stamps())
             if known is None or known.digest != tree.digest:
                 self._counted["trees_rendered"] += 1
                 items += self._items("bulk", batch.device, tree.messages)
-            self._sent_trees[key] = _SentTree(tree.digest, association)
-        return items
+            trees[key] = _SentTree(tree.digest, association)
+        return items, trees
 
     def _observations(self, samples: Sequence[Waiting]) -> list[Item]:
-        """Batches of those who share MDS, patient and description."""
+        """Batches of those who share MDS, patient and mirror: alarm flags and version are those of their moment."""
         alike: dict[tuple[MdsKey, int, int], list[Waiting]] = {}
         for sample in samples:
-            alike.setdefault((sample.key, id(sample.association), id(sample.mdib.descriptors)), []).append(sample)
+            alike.setdefault((sample.key, id(sample.association), id(sample.mdib)), []).append(sample)
         items = []
         for (key, _, _), group in alike.items():
             last = group[-1]
-            rendered = render_observations(
-                last.mdib, key.mds, [one.sample for one in group], last.association, self._stamps()
-            )
+            try:
+                rendered = render_observations(
+                    last.mdib, key.mds, [one.sample for one in group], last.association, self._stamps()
+                )
+            except Exception as error:  # noqa: BLE001 - the other devices' must still go
+                self._not_rendered("observations", len(group), error)
+                continue
             items += self._take(rendered, "bulk", key.device, "observations")
         return items
 
@@ -160,8 +182,16 @@ class FhirSink:
         key = MdsKey(occurrence.key.device, occurrence.key.mds)
         # a condition that is gone from the MDIB is told of from the mirror in which it still was
         mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
-        rendered = render_alert(mdib, occurrence, batch.associations.get(key, Association()), self._stamps())
+        try:
+            rendered = render_alert(mdib, occurrence, batch.associations.get(key, Association()), self._stamps())
+        except Exception as error:  # noqa: BLE001 - the rest of the batch must still go
+            self._not_rendered("alerts", 1, error)
+            return []
         return self._take(rendered, "alert", batch.device, "alerts")
+
+    def _not_rendered(self, kind: str, number: int, error: Exception) -> None:
+        self._counted[f"dropped_{kind}_not_rendered"] += number
+        _LOG.error("%s: %d %s could not be rendered: %s", self.name, number, kind, type(error).__name__)
 
     def _take(self, rendered: Rendered, lane: Lane, device: DeviceId, kind: str) -> list[Item]:
         self._counted[f"{kind}_rendered"] += sum(message.entries for message in rendered.messages)
@@ -177,13 +207,17 @@ class FhirSink:
         ]
 
     def _stamps(self) -> Stamps:
-        return Stamps(built=self._now())
+        return Stamps(built=self._now(), namespace=self._namespace)
 
     async def _owe(self, items: Sequence[Item]) -> None:
         if not items:
             return
         reach("rendered")
-        owed = await self._outbox.put(items, ledger=self._ledger)
+        try:
+            owed = await self._outbox.put(items, ledger=self._ledger)
+        except DatabaseError:
+            self._counted["dropped_not_committed"] += len(items)
+            raise
         self._counted["entries_owed"] += sum(count_entries(item.body) for item in items if item.id in owed)
 
     def _counted_entries(self, accepted: int, rejected: int) -> None:
@@ -191,11 +225,27 @@ class FhirSink:
         self._counted["entries_rejected"] += rejected
 
 
-def _may_change_tree(update: Update) -> bool:
-    """Clocks and batteries report by the second, and the tree does not tell of them."""
-    if isinstance(update, ComponentUpdate):
-        return not isinstance(update.state, ClockState | BatteryState)
-    return isinstance(update, DescriptionUpdate)
+def _may_change_tree(update: Update, before: Mdib) -> bool:
+    """Whether an update speaks of something that the tree tells: not of the time of a clock or a metric's value."""
+    match update:
+        case DescriptionUpdate():
+            return True
+        case ComponentUpdate(state=ClockState() as clock):
+            old = before.states.get(clock.descriptor_handle)
+            return not isinstance(old, ClockState) or _clock(old) != _clock(clock)
+        case ComponentUpdate(state=state):
+            return not isinstance(state, BatteryState)
+        case MetricUpdate(state=metric):
+            old = before.states.get(metric.descriptor_handle)
+            return getattr(old, "activation_state", None) != metric.activation_state
+        case AlertUpdate(state=LimitAlertConditionState() as limit):
+            old = before.states.get(limit.descriptor_handle)
+            return not isinstance(old, LimitAlertConditionState) or old.limits != limit.limits
+    return False
+
+
+def _clock(state: ClockState) -> tuple[object, ...]:
+    return state.activation_state, state.remote_sync, state.accuracy, state.active_sync_protocol
 
 
 def _sender(client: FhirClient, count: Callable[[int, int], None]) -> Send:

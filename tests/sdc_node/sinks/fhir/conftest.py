@@ -239,7 +239,7 @@ REPEATING = {
     "DeviceMetric": {"extension", "identifier"},
     "Observation": {"identifier", "category", "focus", "interpretation", "referenceRange", "component"},
 }
-REPEATING_INSIDE = {"coding", "profile", "security", "tag", "valueCode"}
+REPEATING_INSIDE = ("coding", "profile", "security", "tag")
 MANDATORY = {
     "Device": ("identifier", "type", "meta"),
     "DeviceMetric": ("identifier", "type", "category", "source", "parent"),
@@ -278,13 +278,10 @@ def assert_r4(resource):
     for path, value in walk(resource):
         name = path.rpartition(".")[2]
         assert value not in ([], {}, "", None), path
-        if isinstance(value, float):
-            raise AssertionError(f"{path} is a float")
+        assert not isinstance(value, float), f"{path} is a float"
         if isinstance(value, dict):
-            if value.get("system") == "http://unitsofmeasure.org":
-                assert value["code"]
-        if name in REPEATING_INSIDE and path.count(".") > 1 and isinstance(value, str):
-            assert name == "profile", path
+            assert value.get("system") != "http://unitsofmeasure.org" or value["code"]
+            assert all(isinstance(value[member], list) for member in REPEATING_INSIDE if member in value), path
         if name == "coding" and isinstance(value, list):
             for coding in value:
                 assert coding["code"].strip() == coding["code"]

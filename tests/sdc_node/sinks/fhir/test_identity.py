@@ -56,6 +56,13 @@ def test_then_by_its_equipment_identifier_then_by_udi_and_serial_then_by_its_epr
     assert [one.value for one in bare] == [f"{full.device}/mds0"]
 
 
+@pytest.mark.parametrize("serials", [(), ("",), (" ",), (None,)])
+def test_a_serial_number_that_says_nothing_makes_no_key(monitor, serials):
+    meta = msgspec.structs.replace(monitor.mdib().descriptors["mds0"].meta_data, serial_number=serials)
+    (found,) = mds_identifiers(mirror(monitor, mds(udi=meta)), "mds0", NAMES)
+    assert found.value.endswith("/mds0")
+
+
 def test_a_component_id_is_kept_but_no_device_is_found_by_it(monitor):
     found = mds_identifiers(mirror(monitor, mds(component=[("1.2.3", "mainboard")])), "mds0", NAMES)
     assert found[0].value.endswith("/mds0")
@@ -129,5 +136,7 @@ def test_a_patient_without_a_usable_identifier_is_no_patient():
 
 def test_the_place_is_a_logical_reference(monitor):
     assert location_reference(None) is None
+    nameless = msgspec.structs.replace(monitor.somebody.location, identification=(InstanceIdentifier(None, "1"),))
+    assert location_reference(nameless) is None
     found = location_reference(monitor.somebody.location)
     assert found == {"type": "Location", "identifier": {"system": "sdc.ctxt.loc.detail", "value": "ward/bed1"}}

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mdib_models.coding import CodedValue
-from mdib_models.descriptors import MdsDescriptor, NumericMetricDescriptor
+from mdib_models.descriptors import MdsDescriptor
 from mdib_models.states import (
     AlertSystemState,
     LimitAlertConditionState,

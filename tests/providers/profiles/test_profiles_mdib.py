@@ -211,5 +211,5 @@ def test_the_ventilator_does_what_its_settings_say():
 
 def test_the_pump_does_what_its_settings_say():
     device = Device(load("pump"))
-    assert pump.SET_RATE == value_of(device, "m.rate.set")
-    assert pump.SET_VOLUME == value_of(device, "m.volume.set")
+    assert value_of(device, "m.rate.set") == pump.SET_RATE
+    assert value_of(device, "m.volume.set") == pump.SET_VOLUME
