@@ -15,20 +15,26 @@ from mdib_models.mirror import Mdib
 
 DEFAULT_SECONDS = 5.0
 """Seconds; senders delay their first datagram by up to half a second, and repeat it (SOAP-over-UDP)."""
+SETTLE_SECONDS = 1.5
+"""How long to wait for a second device that fits, once one has answered: both delays and a repeat."""
 
 
 async def discover(
-    interface: str, seconds: float = DEFAULT_SECONDS, *, enough: Callable[[Discovered], bool] = lambda _found: False
+    interface: str,
+    seconds: float = DEFAULT_SECONDS,
+    *,
+    enough: Callable[[Discovered], bool] = lambda _found: False,
+    fits: Callable[[Discovered], bool] = lambda _found: False,
 ) -> list[Discovered]:
-    """SDC providers that answer on `interface` within `seconds`, by EPR; earlier where one is `enough`.
+    """SDC providers that answer on `interface` within `seconds`, by EPR.
 
-    Raises MulticastBlocked.
+    It ends at once where one is `enough`, and SETTLE_SECONDS after the first that `fits`. Raises MulticastBlocked.
     """
     found: dict[str, Discovered] = {}
     source = AdHoc(interface)
     await source.start()
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as limit:
             async for event in source:
                 if isinstance(event, ByeHeard):
                     continue
@@ -36,6 +42,9 @@ async def discover(
                 found[event.epr] = merged
                 if merged.xaddrs and enough(merged):
                     break
+                if merged.xaddrs and fits(merged):
+                    settled = asyncio.get_running_loop().time() + SETTLE_SECONDS
+                    limit.reschedule(min(settled, limit.when() or settled))
     except TimeoutError:
         pass
     finally:
@@ -47,7 +56,9 @@ async def resolve(device: str, interface: str, tls: TlsFactory | None, seconds: 
     """The device that a user means by an EPR, a unique prefix of one, or an address. Raises ConsumerError."""
     if urlsplit(device).scheme in {"http", "https"}:
         return Discovered(await learn(device, tls), xaddrs=(device,))
-    found = await discover(interface, seconds, enough=lambda each: each.epr == device)
+    found = await discover(
+        interface, seconds, enough=lambda each: each.epr == device, fits=lambda each: _fits(each.epr, device)
+    )
     exact = [each for each in found if each.epr == device]
     fitting = exact or [each for each in found if _fits(each.epr, device)]
     if len(fitting) > 1:

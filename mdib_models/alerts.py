@@ -162,9 +162,7 @@ def inactivation(
         elif audible:
             if all(s.activation_state == "Psd" for s in audible) and not any(s.activation_state == "Psd" for s in rest):
                 found.append("audio-paused")
-            elif all(_is_off(s) or s.presence == "Ack" for s in audible) and not any(
-                _is_off(s) or s.presence == "Ack" for s in rest
-            ):
+            elif all(_is_off_or_acknowledged(s) for s in audible) and not any(map(_is_off_or_acknowledged, rest)):
                 found.append("audio-off")
     if any(signal.presence == "Ack" for _, signal in all_signals):
         found.append("alert-acknowledged")
@@ -173,6 +171,10 @@ def inactivation(
 
 def _is_off(signal: AlertSignalState) -> bool:
     return signal.activation_state == "Off" or (signal.activation_state == "On" and signal.presence == "Off")
+
+
+def _is_off_or_acknowledged(signal: AlertSignalState) -> bool:
+    return _is_off(signal) or (signal.activation_state == "On" and signal.presence == "Ack")
 
 
 def _local_signals(mdib: Mdib, condition: Handle) -> Iterator[tuple[AlertSignalDescriptor, AlertSignalState]]:
@@ -196,15 +198,15 @@ def _touched(batch: ReportBatch, open_alerts: Mapping[AlertKey, OpenAlert]) -> l
         for update in batch.updates:
             if isinstance(update, AlertUpdate):
                 handle = update.state.descriptor_handle
-                descriptor = batch.after.find(handle)
             elif isinstance(update, DescriptionUpdate):
-                handle, descriptor = update.descriptor.handle, update.descriptor
+                handle = update.descriptor.handle
             else:
                 continue
-            if isinstance(descriptor, AlertConditionDescriptor):
-                handles.add(handle)
-            elif isinstance(descriptor, AlertSignalDescriptor) and descriptor.condition_signaled is not None:
-                handles.add(descriptor.condition_signaled)
+            for descriptor in (batch.before.find(handle), batch.after.find(handle)):
+                if isinstance(descriptor, AlertConditionDescriptor):
+                    handles.add(handle)
+                elif isinstance(descriptor, AlertSignalDescriptor) and descriptor.condition_signaled is not None:
+                    handles.add(descriptor.condition_signaled)
     if not handles:
         return []
     known = {key.condition: key for key in open_alerts}
@@ -228,20 +230,24 @@ def _tell(
         return
     was = before.snapshot
     if now is None:
-        ended = msgspec.structs.replace(was, present=False, latched=False, inactivation=("enabled",))
-        yield _next(before, "end" if was.present else "reset", ended, arrived)
+        yield _next(before, "end" if was.present else "reset", _gone(was), arrived)
         return
     if not was.present and now.present:
         yield _next(before, "reset", msgspec.structs.replace(was, latched=False), arrived)
         yield _start(key, now, batch)
         return
     if was.present and now.present and batch.replayed and was.determination_time != now.determination_time:
-        yield _next(before, "end", msgspec.structs.replace(was, present=False, latched=False), arrived)
+        yield _next(before, "end", _gone(was), arrived)
         yield _start(key, now, batch)
         return
     phase = _phase(was, now, replayed=batch.replayed)
     if phase is not None:
         yield _next(before, phase, now, _time(was, now, batch))
+
+
+def _gone(was: AlertSnapshot) -> AlertSnapshot:
+    """What ended unseen: nothing is known of its signals, and most words of R8073 need a present condition."""
+    return msgspec.structs.replace(was, present=False, latched=False, inactivation=("enabled",))
 
 
 def _phase(was: AlertSnapshot, now: AlertSnapshot, *, replayed: bool) -> Phase | None:

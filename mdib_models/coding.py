@@ -74,7 +74,7 @@ class InstanceIdentifier(msgspec.Struct, frozen=True, gc=False, omit_defaults=Tr
     @property
     def is_empty(self) -> bool:
         """Whether it identifies nothing."""
-        return not self.extension and (self.root is None or self.root == "biceps.uri.unk")
+        return not self.extension and self.root in {None, "", "biceps.uri.unk"}
 
 
 class Range(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -124,13 +124,13 @@ class PhysicalConnectorInfo(msgspec.Struct, frozen=True, gc=False, omit_defaults
 
 def text_of(texts: tuple[LocalizedText, ...], lang: str = "en") -> str | None:
     """The text in `lang`, else English, else the first one that has any; None where there is none."""
-    best: str | None = None
-    for candidate in texts:
-        if not candidate.text:
-            continue
-        tag = (candidate.lang or "en").lower()
-        if tag.split("-")[0] == lang.lower().split("-")[0]:
-            return candidate.text
-        if best is None or tag.startswith("en"):
-            best = candidate.text
-    return best
+    some = [candidate for candidate in texts if candidate.text]
+    for wanted in (lang, "en"):
+        for candidate in some:
+            if _language(candidate.lang or "en") == _language(wanted):
+                return candidate.text
+    return some[0].text if some else None
+
+
+def _language(tag: str) -> str:
+    return tag.lower().partition("-")[0]

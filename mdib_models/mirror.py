@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mdib_models.descriptors import Descriptor
+from mdib_models.descriptors import Descriptor, MdsDescriptor
 from mdib_models.identity import DeviceId, Handle, MdibVersionGroup
 from mdib_models.states import ContextState, SingleState, State
 from mdib_models.updates import (
@@ -37,6 +37,7 @@ ViolationKind = Literal[
     "descriptor-created-twice",
     "descriptor-delete-unknown",
     "descriptor-deleted-with-children",
+    "descriptor-moved",
     "state-kind-mismatch",
     "duplicate-report",
 ]
@@ -91,11 +92,11 @@ class Mdib(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
         below: dict[Handle | None, list[Descriptor]] = {}
         for descriptor in self.descriptors.values():
             below.setdefault(descriptor.parent, []).append(descriptor)
-        stack = [(0, descriptor) for descriptor in reversed(below.get(handle, []))]
+        stack = [(0, descriptor) for descriptor in reversed(below.pop(handle, []))]
         while stack:
             depth, descriptor = stack.pop()
             yield depth, descriptor
-            stack.extend((depth + 1, child) for child in reversed(below.get(descriptor.handle, [])))
+            stack.extend((depth + 1, child) for child in reversed(below.pop(descriptor.handle, [])))
 
     def path(self, handle: Handle) -> tuple[Descriptor, ...]:
         """From the MDS down to `handle`; empty where the handle is unknown."""
@@ -147,7 +148,9 @@ def fold(mdib: Mdib, report: Report) -> Folded | Resync:
     if isinstance(skipped, Resync):
         return skipped
     if skipped is not None:
-        return Folded(mdib, _batch(mdib, mdib, report, ()), (skipped,))
+        seen = report.number if report.number is not None else mdib.report_number
+        after = mdib if seen == mdib.report_number else msgspec.structs.replace(mdib, report_number=seen)
+        return Folded(after, _batch(mdib, after, report, ()), (skipped,))
     draft = _Draft(mdib)
     try:
         for part in report.description:
@@ -304,8 +307,8 @@ class _Draft:
             device=mdib.device,
             version=report.version,
             descriptors=self.descriptors,
-            states=self._states if self._states is not None else mdib.states,
-            contexts=self._contexts if self._contexts is not None else mdib.contexts,
+            states=self._states_now(),
+            contexts=self._contexts_now(),
             description_version=mdib.description_version,
             state_version=mdib.state_version,
             report_number=report.number if report.number is not None else mdib.report_number,
@@ -315,10 +318,15 @@ class _Draft:
     def descriptors(self) -> Mapping[Handle, Descriptor]:
         return self._descriptors if self._descriptors is not None else self._mdib.descriptors
 
+    def _states_now(self) -> Mapping[Handle, SingleState]:
+        return self._states if self._states is not None else self._mdib.states
+
+    def _contexts_now(self) -> Mapping[Handle, ContextState]:
+        return self._contexts if self._contexts is not None else self._mdib.contexts
+
     def _old(self, state: State) -> State | None:
-        if state.key != state.descriptor_handle or hasattr(state, "context_association"):
-            return (self._contexts if self._contexts is not None else self._mdib.contexts).get(state.key)
-        return (self._states if self._states is not None else self._mdib.states).get(state.key)
+        known = self._contexts_now() if hasattr(state, "context_association") else self._states_now()
+        return known.get(state.key)
 
     def _file(self, state: State) -> None:
         if hasattr(state, "context_association"):
@@ -327,7 +335,8 @@ class _Draft:
             self._own_states()[state.key] = state  # and all others have none
 
     def _create(self, descriptor: Descriptor) -> None:
-        if descriptor.parent is not None and descriptor.parent not in self.descriptors:
+        is_root = descriptor.parent is None and isinstance(descriptor, MdsDescriptor)
+        if not is_root and descriptor.parent not in self.descriptors:
             raise _ResyncNeeded("unknown-parent", descriptor.handle)
         self._own_descriptors()[descriptor.handle] = descriptor
         self.updates.append(DescriptionUpdate(self._mds_of(descriptor.handle), "Crt", descriptor))
@@ -339,6 +348,10 @@ class _Draft:
         step = descriptor.descriptor_version - old.descriptor_version
         if step > 1:
             raise _ResyncNeeded("descriptor-version-gap", descriptor.handle)
+        if descriptor.parent != old.parent:  # containment is for life; an update may leave the parent out
+            if descriptor.parent is not None:
+                self._violate("descriptor-moved", descriptor.handle)
+            descriptor = msgspec.structs.replace(descriptor, parent=old.parent)
         if step <= 0:
             if part.modification == "Crt":
                 self._violate("descriptor-created-twice", descriptor.handle)
@@ -351,22 +364,29 @@ class _Draft:
         self.updates.append(DescriptionUpdate(self._mds_of(descriptor.handle), "Upt", descriptor))
 
     def _delete(self, descriptor: Descriptor) -> None:
-        old = self.descriptors.get(descriptor.handle)
-        if old is None:
+        if descriptor.handle not in self.descriptors:
             self._violate("descriptor-delete-unknown", descriptor.handle)
             return
-        children = [child for child in self.descriptors.values() if child.parent == old.handle]
-        if children:
-            self._violate("descriptor-deleted-with-children", old.handle)  # SDPi R1011
-            for child in children:
-                self._delete(child)
-        mds = self._mds_of(old.handle)
-        del self._own_descriptors()[old.handle]
-        self._own_states().pop(old.handle, None)
-        contexts = self._own_contexts()
-        for handle in [key for key, state in contexts.items() if state.descriptor_handle == old.handle]:
-            del contexts[handle]
-        self.updates.append(DescriptionUpdate(mds, "Del", old))
+        below: dict[Handle | None, list[Handle]] = {}
+        for child in self.descriptors.values():
+            below.setdefault(child.parent, []).append(child.handle)
+        doomed = [descriptor.handle]
+        for handle in doomed:  # grows while it is read: a parent stands before its children
+            if children := below.pop(handle, None):
+                self._violate("descriptor-deleted-with-children", handle)  # SDPi R1011
+                doomed.extend(children)
+        mds = self._mds_of(descriptor.handle)
+        for handle in dict.fromkeys(reversed(doomed)):
+            self._remove(mds, handle)
+
+    def _remove(self, mds: Handle, handle: Handle) -> None:
+        self.updates.append(DescriptionUpdate(mds, "Del", self.descriptors[handle]))
+        del self._own_descriptors()[handle]
+        self._mds.pop(handle, None)  # the handle may come back elsewhere
+        if handle in self._states_now():
+            self._own_states().pop(handle)
+        for key in [key for key, state in self._contexts_now().items() if state.descriptor_handle == handle]:
+            del self._own_contexts()[key]
 
     def _mds_of(self, handle: Handle) -> Handle:
         mds = self._mds.get(handle)

@@ -13,7 +13,7 @@ from consumers.session import SessionSettings
 from sdc_node.config import Config
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import Outbox
-from sdc_node.security import choose_folder, load
+from sdc_node.security import SecurityError, choose_folder, load
 from sdc_node.sinks.base import Sink
 from sdc_node.sinks.console import ConsoleSink
 from sdc_node.sinks.fhir.sink import FhirSink
@@ -43,6 +43,9 @@ def destination_tls(config: Config, certs: Path | None) -> Contexts:
     """The contexts of the destinations that need one. Raises SecurityError; reads files."""
     own = choose_folder(certs, config.node.certs)
     folders = {hl7.name: hl7.certs or own for hl7 in config.hl7 if hl7.tls}
+    for name, folder in folders.items():
+        if folder is None:  # without a context the messages would go in the clear
+            raise SecurityError(f"[[hl7]] {name}: tls needs certificates; set certs there or in [node]")
     folders |= {fhir.name: fhir.certs or own for fhir in config.fhir if fhir.base_url.startswith("https:")}
     return {name: load(folder).client for name, folder in folders.items() if folder is not None}
 

@@ -116,12 +116,21 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from None
-    _override(data, environ)
+    overridden = _override(data, environ)
     try:
         config = Config.model_validate(_with_paths(data, path.parent))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {_line(detail)}" for detail in error.errors())) from None
+        lines = [f"{overridden.get(detail['loc'][:2], path)}: {_line(detail)}" for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
     return config
+
+
+_SHAPES = {
+    "model_type": "must be a section",
+    "tuple_type": "must be a list; sections of a list have double brackets, as [[hl7]]",
+    "is_instance_of": "must be a path, as text",
+}
+"""What pydantic tells in Python's words."""
 
 
 def _line(detail: Any) -> str:
@@ -134,7 +143,7 @@ def _line(detail: Any) -> str:
         return f"{key}: unknown key; known here: {', '.join(_known(detail['loc'][:-1]))}"
     if kind == "missing":
         return f"{key}: missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = _SHAPES.get(kind) or detail["msg"].removeprefix("Value error, ")
     return f"{key}: {message}" if key else message
 
 
@@ -153,7 +162,9 @@ def _known(path: tuple[Any, ...]) -> list[str]:
     return sorted(model.model_fields) if model is not None else []
 
 
-def _override(data: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _override(data: dict[str, Any], environ: Mapping[str, str]) -> dict[tuple[int | str, ...], str]:
+    """Put the variables in; gives back which of them each key came from."""
+    came: dict[tuple[int | str, ...], str] = {}
     for name, text in sorted(environ.items()):
         if not name.startswith(_PREFIX):
             continue
@@ -165,6 +176,8 @@ def _override(data: dict[str, Any], environ: Mapping[str, str]) -> None:
         except tomllib.TOMLDecodeError:
             value = text
         data.setdefault(section, {})[key] = value
+        came[section, key] = f"environment {name}"
+    return came
 
 
 _PATHS = {("node", "directory"), ("node", "certs"), ("hl7", "certs"), ("fhir", "certs"), ("jsonl", "path")}

@@ -229,20 +229,26 @@ class Demo:
 
 
 def first_examples(demo: Demo) -> tuple[str, str] | None:
-    """One PCD-01 and one Observation, readably, once there is one of each."""
+    """One PCD-01 and one numeric Observation, readably, once there is one of each."""
     try:
         messages = [
             one for one in hl7_store.list_messages(demo.hl7_folder) if one.kind == "pcd01" and one.verdict == "CA"
         ]
-        resources = [one for one in fhir_listing.list_resources(demo.fhir_folder) if one.ref.startswith("Observation/")]
-        if not messages or not resources:
+        observation = _numeric_observation(demo.fhir_folder)
+        if not messages or observation is None:
             return None
-        return (
-            hl7_store.show_message(demo.hl7_folder, messages[-1].id),
-            fhir_listing.show_resource(demo.fhir_folder, resources[-1].ref),
-        )
+        return hl7_store.show_message(demo.hl7_folder, messages[-1].id), observation
     except (LookupError, fhir_listing.StoreError, DatabaseError):
         return None  # a store that is only being made
+
+
+def _numeric_observation(folder: Path) -> str | None:
+    for one in fhir_listing.list_resources(folder):
+        if one.ref.startswith("Observation/"):
+            text = fhir_listing.show_resource(folder, one.ref)
+            if "valueQuantity" in text.splitlines():
+                return text
+    return None
 
 
 def new_folder(base: Path) -> Path:

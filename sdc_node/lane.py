@@ -16,10 +16,11 @@ METRICS_COALESCED = "continuous-metrics-coalesced"
 
 
 class Entry(msgspec.Struct, gc=False):
-    """A batch and what to call once the sink is done with it."""
+    """A batch, what to call once the sink is done with it, and what to wait for before the sink may have it."""
 
     batch: ReportBatch
     done: Callable[[], None] | None = None
+    ready: asyncio.Event | None = None
     waveform: bool = False
     continuous: bool = False
 
@@ -57,7 +58,7 @@ class Lane:
                     break
                 await self._changed.wait()
             if self._closed:
-                self._drop(entry, "closed")
+                self.dropped["closed"] += 1  # and never done: what no sink has taken may be told again
                 return
             self._entries.append(entry)
             self.high_water = max(self.high_water, len(self._entries))

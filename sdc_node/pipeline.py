@@ -11,9 +11,9 @@ from typing import Protocol
 
 import msgspec
 
-from mdib_models.alerts import AlertKey, OpenAlert, step
-from mdib_models.identity import DeviceId
-from mdib_models.updates import ReportBatch, WaveformChunk
+from mdib_models.alerts import AlertKey, AlertOccurrence, OpenAlert, step
+from mdib_models.identity import DeviceId, MdsKey
+from mdib_models.updates import Association, ReportBatch, WaveformChunk
 from sdc_node.association import Associations
 from sdc_node.lane import Entry, Lane, is_waveform_only
 from sdc_node.sinks.base import Sink
@@ -22,10 +22,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class AlertMemory(Protocol):
-    """What keeps open alerts over a restart (`state.py`)."""
+    """What keeps alerts over a restart (`state.py`)."""
 
     def open_alerts(self) -> Mapping[tuple[str, str, str], bytes]:
-        """All open alerts, as they were saved: (device, MDS, condition) -> JSON of an OpenAlert."""
+        """All that was saved and not forgotten: (device, MDS, condition) -> JSON of a Remembered."""
 
     async def save_alerts(
         self, upserts: Mapping[tuple[str, str, str], bytes], closed: Collection[tuple[str, str, str]]
@@ -33,11 +33,25 @@ class AlertMemory(Protocol):
         """Keep some, forget others; returns when it is on disk."""
 
 
+class Untold(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is to be told of an alert, and whose data it is."""
+
+    occurrence: AlertOccurrence
+    association: Association
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One alert condition over a restart: its open alert, and what some sink may not have taken, oldest first."""
+
+    open: OpenAlert | None = None
+    untold: tuple[Untold, ...] = ()
+
+
 class Pipeline:
     """From one stream of batches to every sink. Event loop only.
 
-    An open alert is saved only when every sink has taken the batch that changed it: after a crash it is told again,
-    under the same ids, rather than not at all.
+    What is to be told of an alert is saved before a sink gets it, and forgotten when every sink has taken it: after a
+    crash it is told again, word for word and so under the same ids, before anything that came of it since.
     """
 
     def __init__(self, sinks: Sequence[Sink], memory: AlertMemory, *, lane_capacity: int) -> None:
@@ -45,9 +59,12 @@ class Pipeline:
         self._memory = memory
         self._associations = Associations()
         self._alerts: dict[DeviceId, dict[AlertKey, OpenAlert]] = {}
+        self._untold: dict[AlertKey, list[Untold]] = {}
+        self._again: dict[DeviceId, list[Untold]] = {}
         self._runners: list[asyncio.Task[None]] = []
-        self._unsaved: dict[tuple[str, str, str], bytes | None] = {}
+        self._unsaved: set[AlertKey] = set()
         self._unsaved_changed = asyncio.Event()
+        self._saving: list[asyncio.Event] = []
         self._closing = False
         self._saver: asyncio.Task[None] | None = None
         self.received: Counter[str] = Counter()
@@ -56,10 +73,15 @@ class Pipeline:
         self.not_saved = 0
 
     async def start(self) -> None:
-        """Load the open alerts, start each sink, then begin to feed them."""
-        for saved in self._memory.open_alerts().values():
-            alert = msgspec.json.decode(saved, type=OpenAlert)
-            self._alerts.setdefault(alert.key.device, {})[alert.key] = alert
+        """Load the alerts, start each sink, then begin to feed them."""
+        for row, saved in self._memory.open_alerts().items():
+            key = AlertKey(DeviceId(row[0]), *row[1:])
+            remembered = msgspec.json.decode(saved, type=Remembered)
+            if remembered.open is not None:
+                self._alerts.setdefault(key.device, {})[key] = remembered.open
+            if remembered.untold:
+                self._untold[key] = [*remembered.untold]
+                self._again.setdefault(key.device, []).extend(remembered.untold)
         for sink, _ in self._sinks:
             await sink.start()
         self._saver = asyncio.create_task(self._save_all(), name="pipeline-saver")
@@ -69,21 +91,29 @@ class Pipeline:
 
     async def offer(self, batch: ReportBatch) -> None:
         """Take one batch. Waits only where a lane that may not drop is full (decision 5)."""
-        batch, save = self._complete(batch)
         self.received["batches"] += 1
         self.received["replayed" if batch.replayed else "live"] += 1
         for update in batch.updates:
             self.received[type(update).__name__] += 1
             if isinstance(update, WaveformChunk) and update.state.metric_value is not None:
                 self.received["waveform_samples"] += update.state.metric_value.count
+        if batch.replayed:  # the first that can be rendered from, and that may change what an alert is
+            for untold in self._again.pop(batch.device, ()):
+                await self._put(*self._to_tell(_retold(batch, untold)))
+        await self._put(*self._to_tell(self._complete(batch)))
+
+    async def _put(self, batch: ReportBatch, telling: "_Telling | None") -> None:
         waveforms_only = is_waveform_only(batch)
         takers = [lane for sink, lane in self._sinks if sink.wants_waveforms or not waveforms_only]
-        if save is not None:
-            save.waiting = len(takers)
-            if not takers:
-                self._mark_unsaved(save)
+        if telling is None:
+            for lane in takers:
+                await lane.put(Entry(batch))
+            return
+        telling.waiting = len(takers)
+        if not takers:
+            self._told(telling)
         for lane in takers:
-            await lane.put(Entry(batch, self._finisher(save)))
+            await lane.put(Entry(batch, self._finisher(telling), ready=telling.saved))
 
     async def close(self, drain: float) -> None:
         """Let every sink take what is queued, commit what is open and deliver for up to `drain` seconds; stop them."""
@@ -96,7 +126,7 @@ class Pipeline:
         if self._saver is not None:
             await self._saver
         for sink, _ in self._sinks:
-            await sink.stop()
+            await self._stop(sink)
 
     async def _drain(self, sink: Sink, seconds: float) -> None:
         try:
@@ -104,6 +134,13 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001
             self.failed[sink.name] += 1
             _LOG.error("sink %s could not commit what was open: %s", sink.name, _origin(error))
+
+    async def _stop(self, sink: Sink) -> None:
+        try:
+            await sink.stop()
+        except Exception as error:  # noqa: BLE001 - the others must still be stopped
+            self.failed[sink.name] += 1
+            _LOG.error("sink %s could not be stopped: %s", sink.name, _origin(error))
 
     def open_alerts(self) -> int:
         """How many alerts are open over all devices."""
@@ -113,23 +150,35 @@ class Pipeline:
         """Each sink's lane, for counters."""
         return {sink.name: lane for sink, lane in self._sinks}
 
-    def _complete(self, batch: ReportBatch) -> "tuple[ReportBatch, _Save | None]":
+    def _complete(self, batch: ReportBatch) -> ReportBatch:
         associations = self._associations.of(batch)
-        before = self._alerts.get(batch.device, {})
-        stepped = step(before, batch)
+        stepped = step(self._alerts.get(batch.device, {}), batch)
         for key in stepped.latched_at_connect:
             _LOG.info("alert %s of %s is latched without having been seen present: not told", key.condition, key.device)
-        complete = msgspec.structs.replace(batch, associations=associations, occurrences=stepped.occurrences)
-        if not stepped.occurrences:
-            return complete, None
-        self._alerts[batch.device] = dict(stepped.open)
-        touched = {occurrence.key for occurrence in stepped.occurrences}
-        upserts = {_row(key): msgspec.json.encode(stepped.open[key]) for key in touched if key in stepped.open}
-        closed = [_row(key) for key in touched if key not in stepped.open]
-        return complete, _Save(upserts, closed)
+        if stepped.occurrences:
+            self._alerts[batch.device] = dict(stepped.open)
+        return msgspec.structs.replace(batch, associations=associations, occurrences=stepped.occurrences)
+
+    def _to_tell(self, batch: ReportBatch) -> "tuple[ReportBatch, _Telling | None]":
+        """The batch, and what has to be saved before a sink may have it."""
+        if not batch.occurrences:
+            return batch, None
+        telling = _Telling(batch.occurrences)
+        for occurrence in batch.occurrences:
+            key = occurrence.key
+            known = self._untold.setdefault(key, [])
+            if all(untold.occurrence != occurrence for untold in known):
+                whose = batch.associations.get(MdsKey(key.device, key.mds), Association())
+                known.append(Untold(occurrence, whose))
+            self._unsaved.add(key)
+        self._saving.append(telling.saved)
+        self._unsaved_changed.set()
+        return batch, telling
 
     async def _feed(self, sink: Sink, lane: Lane) -> None:
         while (entry := await lane.take()) is not None:
+            if entry.ready is not None:
+                await entry.ready.wait()
             try:
                 await sink.accept(entry.batch)
                 self.sent[sink.name] += 1
@@ -140,45 +189,81 @@ class Pipeline:
             if entry.done is not None:
                 entry.done()
 
-    def _finisher(self, save: "_Save | None") -> Callable[[], None] | None:
-        if save is None:
-            return None
-
+    def _finisher(self, telling: "_Telling") -> Callable[[], None]:
         def done() -> None:
-            save.waiting -= 1
-            if save.waiting == 0:
-                self._mark_unsaved(save)
+            telling.waiting -= 1
+            if telling.waiting == 0:
+                self._told(telling)
 
         return done
 
-    def _mark_unsaved(self, save: "_Save") -> None:
-        self._unsaved |= save.upserts
-        self._unsaved |= dict.fromkeys(save.closed)
+    def _told(self, telling: "_Telling") -> None:
+        for occurrence in telling.occurrences:
+            left = [untold for untold in self._untold.get(occurrence.key, ()) if untold.occurrence != occurrence]
+            if left:
+                self._untold[occurrence.key] = left
+            else:
+                self._untold.pop(occurrence.key, None)
+            self._unsaved.add(occurrence.key)
         self._unsaved_changed.set()
 
     async def _save_all(self) -> None:
-        """Write what is unsaved, as one transaction each time; at most one row waits for each alert condition."""
-        while not (self._closing and not self._unsaved):
+        """Write what is unsaved, as one transaction each time; at most one row waits for each alert condition.
+
+        What could not be written is tried again with the next change, and once more at the end. The sinks do not wait
+        for it: an alert is told rather than remembered.
+        """
+        last = False
+        while not last:
             await self._unsaved_changed.wait()
             self._unsaved_changed.clear()
-            rows, self._unsaved = self._unsaved, {}
-            if rows:
-                await self._save(rows)
+            last = self._closing
+            keys, self._unsaved = self._unsaved, set()
+            waiting, self._saving = self._saving, []
+            if keys and not await self._save(keys):
+                self._unsaved |= keys
+            for saved in waiting:
+                saved.set()
 
-    async def _save(self, rows: Mapping[tuple[str, str, str], bytes | None]) -> None:
-        upserts = {key: row for key, row in rows.items() if row is not None}
-        closed = [key for key, row in rows.items() if row is None]
+    async def _save(self, keys: Collection[AlertKey]) -> bool:
+        upserts: dict[tuple[str, str, str], bytes] = {}
+        closed: list[tuple[str, str, str]] = []
+        for key in keys:
+            remembered = Remembered(self._alerts.get(key.device, {}).get(key), tuple(self._untold.get(key, ())))
+            if remembered == Remembered():
+                closed.append(_row(key))
+            else:
+                upserts[_row(key)] = msgspec.json.encode(remembered)
         try:
             await self._memory.save_alerts(upserts, closed)
         except Exception as error:  # noqa: BLE001
             self.not_saved += 1
-            _LOG.error("open alerts could not be saved: %s", _origin(error))
+            _LOG.error("alerts could not be saved: %s", _origin(error))
+            return False
+        return True
 
 
-class _Save(msgspec.Struct):
-    upserts: dict[tuple[str, str, str], bytes]
-    closed: list[tuple[str, str, str]]
-    waiting: int = 0
+class _Telling:
+    """Occurrences on their way: `saved` when they are on disk, `waiting` how many sinks have still to take them."""
+
+    def __init__(self, occurrences: Sequence[AlertOccurrence]) -> None:
+        self.occurrences = occurrences
+        self.saved = asyncio.Event()
+        self.waiting = 0
+
+
+def _retold(batch: ReportBatch, untold: Untold) -> ReportBatch:
+    """A batch of nothing but what the last life had still to tell, as of the mirror that there is now."""
+    key = untold.occurrence.key
+    return ReportBatch(
+        device=batch.device,
+        before=batch.after,
+        after=batch.after,
+        updates=(),
+        arrived=batch.arrived,
+        associations={MdsKey(key.device, key.mds): untold.association},
+        occurrences=(untold.occurrence,),
+    )
 
 
 def _row(key: AlertKey) -> tuple[str, str, str]:

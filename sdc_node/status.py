@@ -8,7 +8,10 @@ from pathlib import Path
 import msgspec
 
 from consumers.fleet import Fleet
+from mdib_models.coding import text_of
+from mdib_models.descriptors import MdsDescriptor
 from mdib_models.identity import DeviceId
+from mdib_models.mirror import Mdib
 from sdc_node.delivery import Delivery
 from sdc_node.outbox import LaneCounts, Outbox
 from sdc_node.pipeline import Pipeline
@@ -38,16 +41,17 @@ class StatusBoard:
     def status(self) -> Status:
         """Everything that can be counted, now."""
         not_ready = []
+        clock = self._clock.status  # first: it asks where nobody has yet
         if not self._clock.ready:
-            not_ready.append(f"no time service: {self._clock.status.detail}")
+            not_ready.append(f"no time service: {clock.detail}")
         elif not self.following:
             not_ready.append("devices are not followed yet")
         return Status(
             ready=not not_ready,
             not_ready=not_ready,
-            clock=self._clock.status.detail,
+            clock=clock.detail,
             devices=[
-                DeviceStatus(device, session.state, session.reason, self._since.get(device, 0))
+                DeviceStatus(device, _model(session.mirror), session.state, session.reason, self._since.get(device, 0))
                 for device, session in self._fleet.sessions.items()
             ],
             received=dict(self._pipeline.received),
@@ -82,6 +86,15 @@ class StatusBoard:
         deliveries: Sequence[Delivery] = getattr(sink, "deliveries", ())
         counts = self._outbox.counts()
         return [_destination(delivery, counts.get((sink.name, delivery.lane), LaneCounts())) for delivery in deliveries]
+
+
+def _model(mdib: Mdib) -> str:
+    """The model name of a device's first MDS, else what type it says it is."""
+    mds = next(mdib.children(None), None)
+    if not isinstance(mds, MdsDescriptor):
+        return ""
+    names = mds.meta_data.model_name if mds.meta_data is not None else ()
+    return text_of(names) or (mds.type.text() if mds.type is not None else None) or ""
 
 
 def _destination(delivery: Delivery, counts: LaneCounts) -> DestinationStatus:

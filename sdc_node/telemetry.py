@@ -19,9 +19,10 @@ MAX_CONNECTIONS = 32
 
 
 class DeviceStatus(msgspec.Struct, frozen=True):
-    """One device as the fleet sees it. `since` in ms since the epoch."""
+    """One device as the fleet sees it. `model` is its model name, '' until known; `since` in ms since the epoch."""
 
     device: str
+    model: str
     state: str
     reason: str
     since: int

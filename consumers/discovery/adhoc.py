@@ -81,6 +81,7 @@ class AdHoc:
         """Stop the library's three threads and end the stream."""
         wsd, self._wsd = self._wsd, None
         if wsd is not None:
+            _send_what_waits(wsd)
             await asyncio.to_thread(wsd.stop)
         if self._events.full():
             self._events.get_nowait()
@@ -131,6 +132,12 @@ def announcement(service: Any) -> Discovered | None:
         return None
     xaddrs = tuple(address for address in service.x_addrs if len(address) <= MAX_URI)[:MAX_ADDRESSES]
     return Discovered(epr, types, scopes, xaddrs)
+
+
+def _send_what_waits(wsd: Any) -> None:
+    """Make the repeats of what was sent due now: the library's `stop` waits for them, up to three seconds."""
+    for waiting in list(wsd._networking_thread._send_queue.queue):  # noqa: SLF001  (there is no public one)
+        waiting.send_time = 0.0
 
 
 def _hears_itself(interface: str) -> bool:

@@ -1,9 +1,10 @@
 """The recorded log: one JSON value a line (decision 10 of the house).
 
 An `Mdib` line opens a device and follows each resync, then one `Report` line each; `Linked` lines tell of the link.
-Numbers keep their digits. Reading a log folds it again: `replay`.
+Numbers keep their digits (of a bare `-0`, the sign is lost). Reading a log folds it again: `replay`.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -40,6 +41,7 @@ Line = Opened | Reported | Linked
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+_QUOTED = re.compile(r"""(["']).*\1""", re.DOTALL)
 
 
 class LogError(ValueError):
@@ -56,8 +58,12 @@ def decode(text: bytes) -> Line:
     try:
         line: Line = _DECODER.decode(text)
     except msgspec.DecodeError as error:
-        # a validation message names a path and a type; a syntax message a byte position; neither quotes values
-        raise LogError(str(error)) from None
+        # it names a path and a type, or a byte; it quotes only what stands where one of a few words was due
+        raise LogError(_QUOTED.sub("(not shown)", str(error))) from None
+    except UnicodeDecodeError:
+        raise LogError("a text is not UTF-8") from None
+    except RecursionError:
+        raise LogError("nested too deeply") from None
     return line
 
 

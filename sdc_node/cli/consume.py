@@ -5,6 +5,7 @@ import contextlib
 import time
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 import typer
 
@@ -134,7 +135,9 @@ def _tls(certs: Path | None) -> TlsFactory | None:
 
 
 def _places(found: Discovered) -> list[str]:
-    return [scope.partition("?")[2] for scope in found.scopes if scope.startswith("sdc.ctxt.loc:")]
+    """Its locations as facility/building/floor/point of care/room/bed, as far as it tells them."""
+    scopes = [scope.partition("?")[2] for scope in found.scopes if scope.startswith("sdc.ctxt.loc:")]
+    return ["/".join(value for _, value in parse_qsl(scope)) for scope in scopes]
 
 
 def _tree_line(mdib: Mdib, depth: int, descriptor: Descriptor) -> str:

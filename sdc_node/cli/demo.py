@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from sdc_node.cli.output import FAILED, fail
+from sdc_node.cli.output import FAILED, USAGE, fail
 from sdc_node.demo import Counted, Demo, DemoError, first_examples, new_folder
 from sdc_node.telemetry import Status
 
@@ -38,6 +38,9 @@ def demo(
     Exit status is not 0 if anything was lost or rejected, or if no device came.
     """
     del no_open
+    if report is not None and not report.parent.is_dir():
+        fail(f"--report {report}: there is no folder {report.parent}")
+        raise typer.Exit(USAGE)
     console = Console()
     console.print(BANNER, style="bold")
     try:
@@ -45,10 +48,9 @@ def demo(
     except DemoError as error:
         fail(error)
         raise typer.Exit(FAILED) from None
-    if report is not None:
-        report.write_bytes(msgspec.json.format(msgspec.json.encode(counted)) + b"\n")
     _print_summary(console, counted)
-    if not counted.good:
+    written = report is None or _write(report, counted)
+    if not (counted.good and written):
         raise typer.Exit(FAILED)
 
 
@@ -72,7 +74,7 @@ async def _run(demo: Demo, seconds: float | None, console: Console) -> Counted:
         await demo.stop()
     if not flow.cancelled() and (error := flow.exception()) is not None:
         raise error
-    return demo.counted()
+    return await asyncio.to_thread(demo.counted)
 
 
 async def _flow(demo: Demo, seconds: float | None, console: Console) -> None:
@@ -131,7 +133,8 @@ def _table(status: Status) -> RenderableType:
     for column in ("", "", "", ""):
         table.add_column(column)
     for device in status.devices:
-        table.add_row("device", device.device.removeprefix("urn:uuid:"), device.state, device.reason)
+        name = f"{device.model or 'device'} {device.device.removeprefix('urn:uuid:')[:8]}"
+        table.add_row("device", name, device.state, device.reason)
     received = status.received
     table.add_row(
         "in",
@@ -149,6 +152,15 @@ def _table(status: Status) -> RenderableType:
     dropped = ", ".join(f"{number} {reason}" for reason, number in status.dropped.items() if number)
     table.add_row("alerts", f"{status.open_alerts} open", "dropped", dropped or "nothing")
     return table
+
+
+def _write(report: Path, counted: Counted) -> bool:
+    try:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(counted)) + b"\n")
+    except OSError as error:
+        fail(f"--report {report} cannot be written: {error.strerror}")
+        return False
+    return True
 
 
 def _print_summary(console: Console, counted: Counted) -> None:

@@ -21,6 +21,7 @@ from sdc_node.pki import PkiError
 from sdc_node.receivers.fhir import FhirReceiverError
 from sdc_node.receivers.fhir_listing import StoreError
 from sdc_node.security import SecurityError
+from sdc_node.sinks.base import SinkError
 from sdc_node.telemetry import TelemetryError
 
 USAGE = 2
@@ -37,6 +38,7 @@ EXPECTED = (
     FhirReceiverError,
     PkiError,
     SecurityError,
+    SinkError,
     StoreError,
     TelemetryError,
     WardError,
@@ -65,7 +67,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     if not rows:
         print(empty)
         return
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")  # what it names can be copied in one piece
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -39,18 +39,13 @@ def simulate(
     timeline = None
     if scenario is not None:
         timeline = scenarios.demo() if str(scenario) == "demo" else scenarios.read(scenario)
+    tls = contexts if folder is not None else None
+    ward = Ward(profile, count=count, seed=seed, interface=interface, tls=tls, scenario=timeline)
     if folder is None:
         print("no certificates: plain HTTP, which consumers refuse unless they are told not to", file=sys.stderr)
     else:
         load(folder)
-    with Ward(
-        profile,
-        count=count,
-        seed=seed,
-        interface=interface,
-        tls=contexts if folder is not None else None,
-        scenario=timeline,
-    ) as ward:
+    with ward:
         residents = ward.devices
         if json:
             print_json(residents)

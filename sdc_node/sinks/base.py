@@ -6,6 +6,10 @@ from typing import Protocol
 from mdib_models.updates import ReportBatch
 
 
+class SinkError(Exception):
+    """Why a sink could never work; one line that says what to do."""
+
+
 class Sink(Protocol):
     """A way out of the node. All four verbs are called on the event loop, never two at once for one sink.
 
@@ -16,7 +20,7 @@ class Sink(Protocol):
     wants_waveforms: bool
 
     async def start(self) -> None:
-        """Begin: open what is needed. Raises where the sink could never work; an absent receiver is no reason to."""
+        """Begin: open what is needed. Raises SinkError where it could never work; an absent receiver is no reason."""
 
     async def accept(self, batch: ReportBatch) -> None:
         """Take one batch. Returns when all that this batch makes owed is committed.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mdib_models.identity import DeviceId
 from mdib_models.updates import ReportBatch
 from mdib_models.wire.jsonl import Opened, encode, lines_of
+from sdc_node.sinks.base import SinkError
 
 
 class JsonlSettings(BaseModel):
@@ -41,22 +42,30 @@ class JsonlSink:
         self._counted: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Open the file. Raises OSError."""
-        await asyncio.to_thread(self._open)
+        """Open the file; one whose last line was cut off by a crash is put aside first. Raises SinkError."""
+        try:
+            await asyncio.to_thread(self._open)
+            if await asyncio.to_thread(self._is_cut_off):
+                await asyncio.to_thread(self._rotate)
+        except OSError as error:
+            raise SinkError(f"[jsonl] path {self._settings.path}: {error.strerror}; name a file in a folder") from None
 
     async def accept(self, batch: ReportBatch) -> None:
         """Write what the batch adds; returns when the system has it (not synced to disk). Raises OSError."""
         if self._size >= self._settings.max_megabytes * 1_000_000:
             await asyncio.to_thread(self._rotate)
         lines = list(lines_of(batch))
-        if batch.device not in self._opened and any(not isinstance(line, Opened) for line in lines):
-            if batch.report is not None:  # the file begins here: the mirror after the report says all that it said
-                lines = [Opened(batch.device, batch.arrived, batch.after)]
-                self._opened.add(batch.device)
-        elif lines:
-            self._opened.add(batch.device)
+        if batch.report is not None and batch.device not in self._opened:
+            # the file begins here: the mirror after the report says all that it said
+            lines = [Opened(batch.device, batch.arrived, batch.after)]
         text = b"".join(encode(line) + b"\n" for line in lines)
-        await asyncio.to_thread(self._write, text)
+        try:
+            await asyncio.to_thread(self._write, text)
+        except OSError:
+            self._opened.discard(batch.device)  # what follows does not follow from what the file holds
+            raise
+        if any(isinstance(line, Opened) for line in lines):
+            self._opened.add(batch.device)
         self._size += len(text)
         self._counted["lines"] += len(lines)
         self._counted["bytes"] += len(text)
@@ -75,19 +84,27 @@ class JsonlSink:
         return self._counted
 
     def _open(self) -> None:
-        self._descriptor = os.open(self._settings.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(self._settings.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.fchmod(self._descriptor, 0o600)
         self._size = os.fstat(self._descriptor).st_size
         self._opened.clear()
 
+    def _is_cut_off(self) -> bool:
+        return bool(self._size) and os.pread(self._descriptor, 1, self._size - 1) != b"\n"
+
     def _write(self, text: bytes) -> None:
-        while text:
-            text = text[os.write(self._descriptor, text) :]
+        try:
+            while text:
+                text = text[os.write(self._descriptor, text) :]
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)  # no half of a line stays behind
+            raise
 
     def _rotate(self) -> None:
         path = self._settings.path
-        os.close(self._descriptor)
-        self._descriptor = -1
+        if self._descriptor >= 0:  # else the last try to rotate failed
+            os.close(self._descriptor)
+            self._descriptor = -1
         for number in range(self._settings.keep - 1, 0, -1):
             old = path if number == 1 else path.with_suffix(f".{number - 1}{path.suffix}")
             if old.exists():

@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 PACKAGES = ("sdc_node", "consumers", "providers", "mdib_models")
-ROOMS_OF_THEIR_OWN = {"house", "end_to_end", "interop", "data"}
+ROOMS_OF_THEIR_OWN = {"house", "end_to_end", "interop", "data", "soak"}
 
 
 def strays(root):

@@ -126,7 +126,8 @@ class FhirSink:
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
+                    await self._wake.wait()
             due = self._sampler.next_due()
             if due is None or due > self._now():
                 continue

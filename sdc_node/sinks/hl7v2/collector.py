@@ -35,6 +35,7 @@ class Collector:
         self._max_clock_offset = max_clock_offset
         self._open: dict[MdsKey, _Open] = {}
         self._told: dict[tuple[MdsKey, Handle], int] = {}
+        self._offsets: dict[MdsKey, int] = {}
         self.counters: Counter[str] = Counter()
 
     def accept(self, batch: ReportBatch) -> list[Interval]:
@@ -49,10 +50,10 @@ class Collector:
         for key, association in batch.associations.items():
             current = self._open.get(key)
             if current is None:
-                current = self._open[key] = _Open(key, batch.arrived, self._end_after(batch.arrived), association)
+                current = self._open[key] = _Open(key, batch.arrived, self._period, association)
             elif not same_subject(current.association, association):
                 closed += current.close_all(batch.arrived)
-                current = self._open[key] = _Open(key, batch.arrived, self._end_after(batch.arrived), association)
+                current = self._open[key] = _Open(key, batch.arrived, self._period, association)
             current.see(batch.after, association)
         for update in batch.updates:
             if isinstance(update, MetricUpdate):
@@ -66,7 +67,7 @@ class Collector:
         closed: list[Interval] = []
         for current in self._open.values():
             while current.end + self._grace <= now:
-                closed += current.close(current.end, current.end + self._period)
+                closed += current.close(current.end)
         return closed
 
     def next_due(self) -> int | None:
@@ -79,8 +80,10 @@ class Collector:
         self._open.clear()
         return closed
 
-    def _end_after(self, start: int) -> int:
-        return (start // self._period + 1) * self._period
+    def corrected(self, key: MdsKey) -> frozenset[Demographic]:
+        """The demographics of an MDS's patient that changed since the association (OBX-11 C)."""
+        current = self._open.get(key)
+        return current.corrected if current is not None else frozenset()
 
     def _take(self, update: MetricUpdate, batch: ReportBatch) -> Iterable[Interval]:
         state = update.state
@@ -93,8 +96,10 @@ class Collector:
         if descriptor.metric_availability == "Intr":
             return self._take_intermittent(current, state, batch)
         determined = state.metric_value.determination_time
-        time = batch.arrived if determined is None else determined + current.offset
-        if abs(time - batch.arrived) > self._max_clock_offset and not batch.replayed:
+        time = batch.arrived if determined is None else determined + self._offsets.get(current.key, 0)
+        if time - batch.arrived > self._max_clock_offset or (
+            batch.arrived - time > self._max_clock_offset and not batch.replayed  # a snapshot may hold what is old
+        ):
             self.counters["clock-beyond-limit"] += 1
             time = batch.arrived
         if not current.take(Determination(state, time)):
@@ -114,36 +119,34 @@ class Collector:
             self.counters["replayed-already-told"] += 1
             return ()
         self._told[told] = time
-        current.intermittent.append(Determination(state, time))
-        if len(current.intermittent) < INTERMITTENT_CAP:
+        held = current.receive(Determination(state, time), batch.arrived)
+        if held < INTERMITTENT_CAP or batch.arrived <= current.start:  # one without a length would share its id
             return ()
         self.counters["closed-early"] += 1
-        end = current.end
-        return current.close(batch.arrived, end if end > batch.arrived else self._end_after(batch.arrived))
+        return (*current.close_ended(batch.arrived), *current.close(batch.arrived, everything=True))
 
     def _read_clock(self, update: ComponentUpdate, batch: ReportBatch) -> None:
         state = update.state
-        current = self._open.get(MdsKey(batch.device, update.mds))
-        if current is not None and isinstance(state, ClockState) and state.date_and_time is not None:
+        if isinstance(state, ClockState) and state.date_and_time is not None:
             offset = batch.arrived - state.date_and_time
-            current.offset = offset if abs(offset) > OFFSET_FLOOR else 0
+            self._offsets[MdsKey(batch.device, update.mds)] = offset if abs(offset) > OFFSET_FLOOR else 0
 
 
 class _Open:
-    """One MDS's running interval, and what already belongs to the next."""
+    """One MDS's running interval, and what already belongs to later ones."""
 
-    def __init__(self, key: MdsKey, start: int, end: int, association: Association) -> None:
+    def __init__(self, key: MdsKey, start: int, period: int, association: Association) -> None:
         self.key = key
         self.start = start
-        self.end = end
+        self._period = period
+        self.end = self._end_after(start)
         self.association = association
-        self.offset = 0
-        self.intermittent: list[Determination] = []
+        self._received: list[tuple[int, Determination]] = []
         self._continuous: dict[Handle, Determination] = {}
-        self._ahead: dict[Handle, Determination] = {}
+        self._ahead: dict[int, dict[Handle, Determination]] = {}  # by the end of the interval that it belongs to
         self._mdib: Mdib | None = None
         self._first = _demographics(association)
-        self._corrected: frozenset[Demographic] = frozenset()
+        self.corrected: frozenset[Demographic] = frozenset()
 
     def see(self, mdib: Mdib, association: Association) -> None:
         """The mirror and the association as they are now (still the same subject)."""
@@ -151,7 +154,7 @@ class _Open:
         if association is not self.association:
             self.association = association
             now = _demographics(association)
-            self._corrected |= {
+            self.corrected |= {
                 name for name, value in now.items() if name in self._first and self._first[name] != value
             }
             self._first = {**now, **self._first}
@@ -160,15 +163,27 @@ class _Open:
         """File a continuous value; False where it is older than the interval and so no longer wanted."""
         if determination.time < self.start:
             return False
-        shelf = self._continuous if determination.time < self.end else self._ahead
+        shelf = self._continuous
+        if determination.time >= self.end:
+            shelf = self._ahead.setdefault(self._end_after(determination.time), {})
         known = shelf.get(determination.state.descriptor_handle)
         if known is None or known.time <= determination.time:
             shelf[determination.state.descriptor_handle] = determination
         return True
 
-    def close(self, at: int, next_end: int) -> Iterator[Interval]:
-        """The interval [start, at) where it holds anything; the next one begins at `at`."""
-        if self._mdib is not None and (self._continuous or self.intermittent):
+    def receive(self, determination: Determination, arrived: int) -> int:
+        """File an intermittent value by its arrival; returns how many are held."""
+        self._received.append((arrived, determination))
+        return len(self._received)
+
+    def close(self, at: int, *, everything: bool = False) -> Iterator[Interval]:
+        """The interval [start, at) where it holds anything; the next one begins at `at`.
+
+        Intermittent values that arrived in its grace belong to the next, unless `everything` is to go.
+        """
+        at = max(at, self.start)  # the wall clock may have been set back
+        intermittent = tuple(value for arrived, value in self._received if everything or arrived < at)
+        if self._mdib is not None and (self._continuous or intermittent):
             yield Interval(
                 key=self.key,
                 start=self.start,
@@ -176,20 +191,28 @@ class _Open:
                 mdib=self._mdib,
                 association=self.association,
                 continuous=self._continuous,
-                intermittent=tuple(self.intermittent),
-                corrected=self._corrected,
+                intermittent=intermittent,
+                corrected=self.corrected,
             )
-        self.start, self.end = at, next_end
-        self._continuous, self._ahead = self._ahead, {}
-        self.intermittent = []
+        self.start, self.end = at, self._end_after(at)
+        self._continuous = self._ahead.pop(self.end, {})
+        self._received = [] if everything else [one for one in self._received if one[0] >= at]
+
+    def close_ended(self, at: int) -> Iterator[Interval]:
+        """The intervals that have ended at `at`, without waiting for their grace."""
+        while self.end <= at:
+            yield from self.close(self.end)
 
     def close_all(self, at: int) -> Iterator[Interval]:
         """Everything up to `at`, of which no more will come under this association."""
-        if self.end <= at:
-            yield from self.close(self.end, at)
-        else:
-            self._continuous |= self._ahead
-        yield from self.close(at, at)
+        yield from self.close_ended(at)
+        for end in sorted(self._ahead):  # determined by a clock that is ahead, and here already
+            self._continuous |= self._ahead[end]
+        self._ahead.clear()
+        yield from self.close(at, everything=True)
+
+    def _end_after(self, start: int) -> int:
+        return (start // self._period + 1) * self._period
 
 
 def _demographics(association: Association) -> dict[Demographic, object]:

@@ -16,24 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from mdib_models.alerts import AlertOccurrence
-from mdib_models.descriptors import (
-    ChannelDescriptor,
-    Descriptor,
-    MdsDescriptor,
-    MetricDescriptor,
-    VmdDescriptor,
-)
+from mdib_models.descriptors import Descriptor
 from mdib_models.identity import DeviceId, Handle, MdsKey
 from mdib_models.mirror import Mdib
-from mdib_models.updates import Association, DescriptionUpdate, ReportBatch
+from mdib_models.updates import Association, ReportBatch
+from sdc_node.database import DatabaseError
 from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
 from sdc_node.faultpoints import reach
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import Item, Lane, Outbox, wall_clock
+from sdc_node.sinks.base import SinkError
 from sdc_node.sinks.hl7v2.client import MllpClient, MllpError
 from sdc_node.sinks.hl7v2.collector import Collector
 from sdc_node.sinks.hl7v2.interval import Gateway, Interval, Numbers, Stamps
-from sdc_node.sinks.hl7v2.render import render_pcd01, render_pcd04
+from sdc_node.sinks.hl7v2.render import numbered, render_pcd01, render_pcd04
 from sdc_node.sinks.hl7v2.settings import Hl7Settings
 from sdc_node.state import State
 
@@ -56,6 +52,8 @@ class Hl7Sink:
         ledger: Ledger | None = None,
         now: Callable[[], int] = wall_clock,
     ) -> None:
+        if settings.tls and tls is None:
+            raise SinkError(f"[[hl7]] {settings.name}: tls needs certificates")  # never in the clear instead
         self.name = settings.name
         self._settings = settings
         self._outbox = outbox
@@ -69,6 +67,7 @@ class Hl7Sink:
             max_clock_offset=round(settings.max_clock_offset * 1000),
         )
         self._numbers: dict[DeviceId, Numbers] = {}
+        self._numbered: dict[DeviceId, Mapping[Handle, Descriptor]] = {}
         self._tick: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._clients: dict[Lane, MllpClient] = {
@@ -89,12 +88,12 @@ class Hl7Sink:
 
     async def accept(self, batch: ReportBatch) -> None:
         """Collect metrics; render and commit what the batch closes and tells."""
-        if batch.device not in self._numbers or any(isinstance(u, DescriptionUpdate) for u in batch.updates):
+        if self._numbered.get(batch.device) is not batch.after.descriptors:
             await self._number(batch.after)
         items = self._pcd01(self._collector.accept(batch))
         for occurrence in batch.occurrences:
             key = MdsKey(occurrence.key.device, occurrence.key.mds)
-            items.append(self._pcd04(occurrence, batch, batch.associations.get(key, Association())))
+            items += self._pcd04(occurrence, batch, batch.associations.get(key, Association()))
         await self._owe(items)
         self._wake.set()
 
@@ -121,7 +120,8 @@ class Hl7Sink:
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
+                    await self._wake.wait()
             try:
                 await self._owe(self._pcd01(self._collector.due(self._now())))
             except Exception as error:  # noqa: BLE001 - the next interval must still be closed
@@ -135,17 +135,20 @@ class Hl7Sink:
             self._tick = None
 
     async def _number(self, mdib: Mdib) -> None:
-        pairs: list[tuple[Handle, Handle]] = [
-            (descriptor.parent or "", descriptor.handle) for _, descriptor in mdib.walk() if _has_number(descriptor)
-        ]
+        pairs = [pair for mds in mdib.children(None) for pair in numbered(mdib, mds.handle)]
         self._numbers[mdib.device] = await self._state.assign(mdib.device, pairs)
+        self._numbered[mdib.device] = mdib.descriptors
 
     def _pcd01(self, intervals: Sequence[Interval]) -> list[Item]:
         items = []
         for interval in intervals:
             control_id = _hash("pcd01", interval.key.device, interval.key.mds, str(interval.start), str(interval.end))
             stamps = self._stamps(interval.key.device, control_id, order_id=self._order_id(interval))
-            body = render_pcd01(interval, stamps)
+            try:
+                body = render_pcd01(interval, stamps)
+            except Exception as error:  # noqa: BLE001 - the other intervals must still go
+                self._not_rendered("pcd01", error)
+                continue
             if body is None:
                 self._counted["empty_intervals"] += 1
                 continue
@@ -153,7 +156,7 @@ class Hl7Sink:
             items.append(self._item(control_id, "bulk", interval.key.device, body, stamps.built))
         return items
 
-    def _pcd04(self, occurrence: AlertOccurrence, batch: ReportBatch, association: Association) -> Item:
+    def _pcd04(self, occurrence: AlertOccurrence, batch: ReportBatch, association: Association) -> list[Item]:
         said = msgspec.json.encode(occurrence.snapshot).decode()
         parts = (
             occurrence.id,
@@ -169,9 +172,18 @@ class Hl7Sink:
         )
         # a condition that is gone from the MDIB is told of from the mirror in which it still was
         mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
-        body = render_pcd04(occurrence, mdib, association, stamps)
+        corrected = self._collector.corrected(MdsKey(occurrence.key.device, occurrence.key.mds))
+        try:
+            body = render_pcd04(occurrence, mdib, association, stamps, corrected=corrected)
+        except Exception as error:  # noqa: BLE001 - the rest of the batch must still go
+            self._not_rendered("pcd04", error)
+            return []
         self._counted["pcd04_rendered"] += 1
-        return self._item(stamps.control_id, "alert", occurrence.key.device, body, stamps.built)
+        return [self._item(stamps.control_id, "alert", occurrence.key.device, body, stamps.built)]
+
+    def _not_rendered(self, kind: str, error: Exception) -> None:
+        self._counted[f"dropped_{kind}_not_rendered"] += 1
+        _LOG.error("%s: a %s could not be rendered: %s", self.name, kind, type(error).__name__)
 
     def _stamps(self, device: DeviceId, control_id: str, *, order_id: str = "", message_id: str = "") -> Stamps:
         return Stamps(
@@ -195,7 +207,11 @@ class Hl7Sink:
         if not items:
             return
         reach("rendered")
-        await self._outbox.put(items, ledger=self._ledger)
+        try:
+            await self._outbox.put(items, ledger=self._ledger)
+        except DatabaseError:
+            self._counted["dropped_not_committed"] += len(items)
+            raise
 
 
 def gateway_of(settings: Hl7Settings) -> Gateway:
@@ -228,10 +244,6 @@ def _sender(client: MllpClient) -> Send:
 
 def _client(settings: Hl7Settings, timeout: float, tls: ssl.SSLContext | None) -> MllpClient:
     return MllpClient(settings.host, settings.port, ssl=tls, timeout=timeout)
-
-
-def _has_number(descriptor: Descriptor) -> bool:
-    return isinstance(descriptor, MdsDescriptor | VmdDescriptor | ChannelDescriptor | MetricDescriptor)
 
 
 def _hash(*parts: str) -> str:
