@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
+from mdib_models.descriptors import MetricDescriptor
 from mdib_models.identity import Handle, MdsKey
 from mdib_models.mirror import Mdib
 from mdib_models.states import LocationContextState, PatientContextState
@@ -48,6 +49,18 @@ def same_subject(one: Association, other: Association) -> bool:
         other.patient.identification,
         other.patient.binding_start_time,
     )
+
+
+def may_carry(association: Association, descriptor: MetricDescriptor, determined: int | None) -> bool:
+    """Whether a value may go out under an association's patient.
+
+    What was measured before the patient was associated was measured on somebody else; a setting stays in force. Both
+    times are the device's own (ms). A value or an association without a time is believed.
+    """
+    patient = association.patient
+    if patient is None or patient.binding_start_time is None or determined is None:
+        return True
+    return descriptor.metric_category in {"Set", "Preset"} or determined >= patient.binding_start_time
 
 
 class Associations:

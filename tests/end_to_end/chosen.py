@@ -39,8 +39,9 @@ class _Told(NamedTuple):
 class _Period:
     """A time in which an MDS had one subject and a live link."""
 
-    def __init__(self, device: str, mds: str, subject: object, patient: Patient, begin: int) -> None:
+    def __init__(self, device: str, mds: str, subject: tuple | None, patient: Patient, begin: int) -> None:
         self.device, self.mds, self.subject, self.patient, self.begin = device, mds, subject, patient, begin
+        self.bound: int | None = subject[2] if subject is not None else None  # BindingStartTime
         self.end: int | None = None
         self.continuous: dict[str, list[_Told]] = {}
         self.intermittent: list[_Told] = []
@@ -112,8 +113,17 @@ def _periods(batches: Iterable[ReportBatch]) -> list[_Period]:
             handle = update.state.descriptor_handle
             time = batch.arrived if value.determination_time is None else value.determination_time
             here = running[batch.device, update.mds]
+            descriptor = batch.after.find(handle)
+            bound = here.bound
+            if (
+                value.determination_time is not None
+                and bound is not None
+                and descriptor.metric_category != "Set"
+                and value.determination_time < bound
+            ):
+                continue  # measured before this patient was associated
             one = _Told(time, batch.arrived, update.state, batch.after)
-            if batch.after.find(handle).metric_availability == "Cont":
+            if descriptor.metric_availability == "Cont":
                 here.continuous.setdefault(handle, []).append(one)
             elif not (batch.replayed and time <= told.get((batch.device, handle), -1)):
                 told[batch.device, handle] = time

@@ -176,7 +176,7 @@ class Bedside:
     def clock(self, at, shows):
         return self.report("component", at, self._next("clock", date_and_time=shows))
 
-    def patient(self, at, who, *, association="Assoc", validator=NURSE, weight=None, handle=None):
+    def patient(self, at, who, *, association="Assoc", validator=NURSE, weight=None, handle=None, bound=None):
         """Associate `who`, and disassociate whoever else was."""
         core = PatientDemographics(
             familyname=f"Name-{who}", sex="F", weight=None if weight is None else Measurement(Decimal(weight), code(1))
@@ -196,6 +196,7 @@ class Bedside:
                 handle=handle,
                 state_version=version,
                 context_association=association,
+                binding_start_time=bound,
                 validator=validator,
                 identification=(identified,),
                 core_data=core,

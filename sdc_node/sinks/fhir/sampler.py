@@ -1,11 +1,12 @@
 """Chooses which metric values become Observations (`fhir_mapping` 7). No I/O and no clock; times in ms."""
 
-from collections import deque
+from collections import Counter, deque
 
 from mdib_models.descriptors import MetricDescriptor
 from mdib_models.identity import Handle, MdsKey
 from mdib_models.states import DistributionSampleArrayMetricState
 from mdib_models.updates import Association, LinkUpdate, MetricUpdate, ReportBatch
+from sdc_node.association import may_carry
 from sdc_node.sinks.fhir.observation import Sample
 from sdc_node.sinks.fhir.sample import Waiting
 
@@ -22,6 +23,7 @@ class Sampler:
         self._each: deque[Waiting] = deque()
         self._told: dict[tuple[MdsKey, Handle], tuple[str, int]] = {}
         self._next: int | None = None
+        self.counters: Counter[str] = Counter()
 
     def accept(self, batch: ReportBatch) -> None:
         """Take a batch in. A value whose device is no longer live is kept with the time at which it was true."""
@@ -35,12 +37,16 @@ class Sampler:
                 continue
             key = MdsKey(batch.device, update.mds)
             determined = update.state.metric_value.determination_time
+            association = batch.associations.get(key, Association())
+            if not may_carry(association, descriptor, determined):
+                self.counters["before-association"] += 1
+                continue
             time = batch.arrived if determined is None else determined
             sample = Waiting(
                 key=key,
                 sample=Sample(update.state, time, batch.arrived),
                 mdib=batch.after,
-                association=batch.associations.get(key, Association()),
+                association=association,
             )
             self._file(sample, continuous=descriptor.metric_availability == "Cont")
             if self._next is None:

@@ -118,7 +118,8 @@ class FhirSink:
 
     def counters(self) -> Mapping[str, int]:
         """Rendered resources by kind, and entries by what the server said of them."""
-        return self._counted
+        sampled = self._sampler.counters.items()
+        return {**self._counted, **{f"dropped_{name}": number for name, number in sampled}}
 
     async def _sample(self) -> None:
         while True:

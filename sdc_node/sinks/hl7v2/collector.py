@@ -16,8 +16,11 @@ from mdib_models.states import (
     PatientDemographics,
 )
 from mdib_models.updates import Association, ComponentUpdate, LinkUpdate, MetricUpdate, ReportBatch
-from sdc_node.association import same_subject
+from sdc_node.association import may_carry, same_subject
 from sdc_node.sinks.hl7v2.interval import Demographic, Determination, Interval
+
+DROPS = frozenset({"late", "before-association"})
+"""The counters that tell of values which will not be exported; the others tell of values told already, or adjusted."""
 
 OFFSET_FLOOR = 500
 """A clock offset below this (ms) is taken for the time that a report travels, and not corrected."""
@@ -93,9 +96,12 @@ class Collector:
             return ()
         if isinstance(state, DistributionSampleArrayMetricState) or state.metric_value is None:
             return ()
+        determined = state.metric_value.determination_time
+        if not may_carry(current.association, descriptor, determined):
+            self.counters["before-association"] += 1
+            return ()
         if descriptor.metric_availability == "Intr":
             return self._take_intermittent(current, state, batch)
-        determined = state.metric_value.determination_time
         time = batch.arrived if determined is None else determined + self._offsets.get(current.key, 0)
         if time - batch.arrived > self._max_clock_offset or (
             batch.arrived - time > self._max_clock_offset and not batch.replayed  # a snapshot may hold what is old
@@ -115,8 +121,10 @@ class Collector:
         if time is None:
             time = batch.arrived
         told = (current.key, state.descriptor_handle)
-        if batch.replayed and self._told.get(told, -1) >= time:
-            self.counters["replayed-already-told"] += 1
+        old = batch.before.states.get(state.descriptor_handle)
+        repeats = isinstance(old, type(state)) and old.metric_value == state.metric_value and told in self._told
+        if repeats or (batch.replayed and self._told.get(told, -1) >= time):
+            self.counters["replayed-already-told" if batch.replayed else "repeated"] += 1
             return ()
         self._told[told] = time
         held = current.receive(Determination(state, time), batch.arrived)

@@ -27,7 +27,7 @@ from sdc_node.ledger import Ledger
 from sdc_node.outbox import Item, Lane, Outbox, wall_clock
 from sdc_node.sinks.base import SinkError
 from sdc_node.sinks.hl7v2.client import MllpClient, MllpError
-from sdc_node.sinks.hl7v2.collector import Collector
+from sdc_node.sinks.hl7v2.collector import DROPS, Collector
 from sdc_node.sinks.hl7v2.interval import Gateway, Interval, Numbers, Stamps
 from sdc_node.sinks.hl7v2.render import numbered, render_pcd01, render_pcd04
 from sdc_node.sinks.hl7v2.settings import Hl7Settings
@@ -112,7 +112,8 @@ class Hl7Sink:
 
     def counters(self) -> Mapping[str, int]:
         """Rendered messages by kind, and values that did not make it into an interval, by reason."""
-        return {**self._counted, **{f"dropped_{name}": n for name, n in self._collector.counters.items()}}
+        collected = self._collector.counters.items()
+        return {**self._counted, **{f"dropped_{name}" if name in DROPS else name: n for name, n in collected}}
 
     async def _close_intervals(self) -> None:
         while True:
@@ -142,7 +143,7 @@ class Hl7Sink:
     def _pcd01(self, intervals: Sequence[Interval]) -> list[Item]:
         items = []
         for interval in intervals:
-            control_id = _hash("pcd01", interval.key.device, interval.key.mds, str(interval.start), str(interval.end))
+            control_id = _hash("pcd01", interval.key.device, interval.key.mds, *_said(interval))
             stamps = self._stamps(interval.key.device, control_id, order_id=self._order_id(interval))
             try:
                 body = render_pcd01(interval, stamps)
@@ -244,6 +245,13 @@ def _sender(client: MllpClient) -> Send:
 
 def _client(settings: Hl7Settings, timeout: float, tls: ssl.SSLContext | None) -> MllpClient:
     return MllpClient(settings.host, settings.port, ssl=tls, timeout=timeout)
+
+
+def _said(interval: Interval) -> Sequence[str]:
+    """What tells an interval from every other one, also where this host's clock was set back in between."""
+    determinations = (*interval.continuous.values(), *interval.intermittent)
+    values = (f"{one.state.descriptor_handle}={one.state.state_version}" for one in determinations)
+    return str(interval.start), str(interval.end), interval.mdib.version.sequence_id, *values
 
 
 def _hash(*parts: str) -> str:

@@ -453,3 +453,33 @@ def test_any_traffic_gives_each_intermittent_value_once_and_the_latest_continuou
     late = {number for number, (_, _, name, _, _) in offered.items() if number not in covered}
     assert all(offered[number][2] != "m.sys" for number in late)
     assert len(late) == collector.counters["late"]
+
+
+def test_what_was_measured_before_the_patient_was_associated_is_not_told_of_them(collector, device):
+    device.values(T0 - 900_000, T0 - 900_000, sys=120, limit=40)  # on whoever was there before
+    device.patient(T0 - 60_000, "B", bound=T0 - 60_000)
+    begin(collector, device)
+    collector.accept(device.values(T0 + 1_000, T0 - 61_000, hr=60))
+    collector.accept(device.values(T0 + 2_000, T0 + 2_000, dia=80))
+    (interval,) = collector.due(T0 + 10_500)
+    assert intermittent(interval) == [("m.dia", "80")]
+    assert collector.counters["before-association"] == 2
+
+
+def test_a_setting_made_before_the_patient_was_associated_stays_in_force(collector, device):
+    begin(collector, device)
+    collector.accept(device.patient(T0 + 500, "B", bound=T0 + 700))
+    collector.accept(device.values(T0 + 800, T0 + 600, limit=40, hr=60))
+    (interval,) = collector.due(T0 + 10_500)
+    assert continuous(interval) == {"m.limit": "40"}
+    assert collector.counters == {"before-association": 1}
+
+
+def test_a_report_that_repeats_a_determination_tells_it_once(collector, device):
+    begin(collector, device)
+    collector.accept(device.values(T0 + 1_000, T0 + 900, sys=120))
+    collector.accept(device.values(T0 + 2_000, T0 + 900, sys=120))
+    collector.accept(device.values(T0 + 3_000, T0 + 2_900, sys=120))
+    (interval,) = collector.due(T0 + 10_500)
+    assert [one.time - T0 for one in interval.intermittent] == [900, 2_900]
+    assert collector.counters == {"repeated": 1}
