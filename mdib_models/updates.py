@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mdib_models.descriptors import Descriptor
+from mdib_models.descriptors import Descriptor, MetricDescriptor
 from mdib_models.identity import DeviceId, Handle, MdibVersionGroup, MdsKey
 from mdib_models.states import (
     AlertState,
@@ -160,12 +160,38 @@ Update = (
 class Association(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Whose data an MDS produces. `patient` and `location` are set only where SDPi R8102 lets a gateway use them.
 
-    `reason` says why there is no patient: a word that names no one.
+    `since` (ms) is when the patient was bound by the device's word, else when the binding was first seen. `reason`
+    says why there is no patient: a word that names no one.
     """
 
     patient: PatientContextState | None = None
     location: LocationContextState | None = None
     reason: str | None = None
+    since: int | None = None
+
+    def same_subject(self, other: "Association") -> bool:
+        """Whether data under the two may go into one message: the same person by the same identifiers, or nobody twice.
+
+        A corrected name or weight of the same patient is the same subject; another context state is not.
+        """
+        one, two = self.patient, other.patient
+        if one is None or two is None:
+            return one is two
+        return (one.handle, one.identification, one.binding_start_time) == (
+            two.handle,
+            two.identification,
+            two.binding_start_time,
+        )
+
+    def may_carry(self, descriptor: MetricDescriptor, determined: int | None) -> bool:
+        """Whether a value may go out under the patient.
+
+        What was measured (`determined`, the device's time in ms) before the patient was associated was measured on
+        somebody else; a setting stays in force. A value without a time is believed.
+        """
+        if self.patient is None or self.since is None or determined is None:
+            return True
+        return descriptor.metric_category in {"Set", "Preset"} or determined >= self.since
 
 
 class ReportBatch(msgspec.Struct, frozen=True, gc=False, kw_only=True):

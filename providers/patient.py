@@ -23,7 +23,7 @@ _GIVEN: Final = (
     ("Testina", "F"), ("Demetrius", "M"), ("Samplia", "F"), ("Mockbert", "M"),
     ("Fictoria", "F"), ("Exempla", "F"), ("Simulus", "M"), ("Phantasius", "M"),
 )  # fmt: skip
-_FAMILY: Final = ("Demo", "Testpatient", "Example", "Nobody", "Simulated", "Placeholder", "Specimen")
+_FAMILY: Final = ("Paradigma", "Testpatient", "Example", "Nobody", "Simulated", "Placeholder", "Specimen")
 _GENDERS: Final = {"F": "Female", "M": "Male"}
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from mdib_models.descriptors import MetricDescriptor
+import msgspec
+
 from mdib_models.identity import Handle, MdsKey
 from mdib_models.mirror import Mdib
 from mdib_models.states import LocationContextState, PatientContextState
@@ -37,32 +38,6 @@ def associate(mdib: Mdib, mds: Handle) -> Association:
     return Association(patient=patient, location=locations[0] if len(locations) == 1 else None, reason=reason)
 
 
-def same_subject(one: Association, other: Association) -> bool:
-    """Whether data under the two may go into one message: the same person by the same identifiers, or nobody twice.
-
-    A corrected name or weight of the same patient is the same subject; another context state is not.
-    """
-    if one.patient is None or other.patient is None:
-        return one.patient is other.patient
-    return (one.patient.handle, one.patient.identification, one.patient.binding_start_time) == (
-        other.patient.handle,
-        other.patient.identification,
-        other.patient.binding_start_time,
-    )
-
-
-def may_carry(association: Association, descriptor: MetricDescriptor, determined: int | None) -> bool:
-    """Whether a value may go out under an association's patient.
-
-    What was measured before the patient was associated was measured on somebody else; a setting stays in force. Both
-    times are the device's own (ms). A value or an association without a time is believed.
-    """
-    patient = association.patient
-    if patient is None or patient.binding_start_time is None or determined is None:
-        return True
-    return descriptor.metric_category in {"Set", "Preset"} or determined >= patient.binding_start_time
-
-
 class Associations:
     """The association of every MDS of every device, kept current batch by batch. Event loop only."""
 
@@ -73,12 +48,23 @@ class Associations:
         """The associations that hold after a batch. The mapping is never changed afterwards."""
         known = self._by_device.get(batch.device)
         if known is None or batch.replayed or any(map(_may_change, batch.updates)):
-            known = {
-                MdsKey(batch.device, descriptor.handle): associate(batch.after, descriptor.handle)
-                for descriptor in batch.after.children(None)
-            }
+            before = known or {}
+            known = {}
+            for descriptor in batch.after.children(None):
+                key = MdsKey(batch.device, descriptor.handle)
+                known[key] = _since(associate(batch.after, descriptor.handle), before.get(key), batch.arrived)
             self._by_device[batch.device] = known
         return known
+
+
+def _since(now: Association, before: Association | None, arrived: int) -> Association:
+    """When the patient was bound; where the device does not say, when that was first seen, which is surely later."""
+    if now.patient is None:
+        return now
+    since = now.patient.binding_start_time
+    if since is None:
+        since = before.since if before is not None and before.same_subject(now) else arrived
+    return msgspec.structs.replace(now, since=since)
 
 
 def _may_change(update: object) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import json
-import os
 import random
 import signal
 import sys
@@ -49,8 +48,11 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether everything that was owed arrived, and anything came at all."""
-        arrived = (
-            self.hl7["pcd01_sent"] == self.hl7["pcd01_acked"] and self.hl7["pcd04_sent"] == self.hl7["pcd04_acked"]
+        hl7, fhir = self.hl7, self.fhir
+        arrived = (hl7["pcd01_sent"], hl7["pcd04_sent"], fhir["sent"]) == (
+            hl7["pcd01_acked"],
+            hl7["pcd04_acked"],
+            fhir["accepted"],
         )
         return bool(self.devices) and arrived and not (self.lost or self.waiting or self.fhir["rejected"])
 
@@ -66,7 +68,7 @@ class Child:
 
     async def start(self, deadline: float) -> Any:
         """The JSON line with which the process says that it is ready. Raises DemoError."""
-        with self._log.open("wb") as log:
+        with await asyncio.to_thread(self._log.open, "wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -84,7 +86,7 @@ class Child:
             line = await asyncio.wait_for(self._process.stdout.readline(), deadline)
             return json.loads(line)
         except (TimeoutError, ValueError):
-            said = self._log.read_text(errors="replace").strip().splitlines()
+            said = (await asyncio.to_thread(self._log.read_text, errors="replace")).strip().splitlines()
             raise DemoError(f"{self.name} did not start: {said[-1] if said else 'no answer in time'}") from None
 
     @property
@@ -130,8 +132,7 @@ class Demo:
 
     async def start(self, tell: Callable[[str], None]) -> None:
         """Certificates, receivers, devices, node. Raises DemoError; what was started can be stopped."""
-        self._logs.mkdir(parents=True, exist_ok=True)
-        os.chmod(self.folder, 0o700)  # noqa: PTH101 - patient data of the demo's patients lands here
+        await asyncio.to_thread(self._make_folders)
         tell("making certificates")
         names: dict[str, pki.Role] = {"node": "consumer", **dict.fromkeys(PROFILES, "provider")}
         await asyncio.to_thread(pki.init, self.folder / "certs", names)
@@ -143,7 +144,7 @@ class Demo:
         eprs = [resident["epr"] for found in residents for resident in found]
         tell("starting the node")
         config = self.folder / "node.toml"
-        config.write_text(_config(hl7["port"], fhir["address"], eprs))
+        await asyncio.to_thread(config.write_text, _config(hl7["port"], fhir["address"], eprs))
         self._node = Child("node", ("run", "--config", str(config), "--json"), self._logs)
         self._port = (await self._node.start(START_SECONDS))["port"]
 
@@ -183,6 +184,8 @@ class Demo:
 
     def counted(self) -> Counted:
         """What the node says it sent, and the receivers that they took. Call after `stop`."""
+        if self._node is None:
+            raise DemoError("stopped before the node was started")
         try:
             status = msgspec.json.decode((self.folder / "node" / "status.json").read_bytes(), type=Status)
         except OSError:
@@ -213,6 +216,10 @@ class Demo:
             lost=len(lost([self.folder / "node" / "ledger.txt"], stored)),
             waiting=sum(one.waiting for one in status.destinations),
         )
+
+    def _make_folders(self) -> None:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # the demo's patients are written here
 
     async def _receiver(self, kind: str, store: Path) -> Any:
         child = Child(f"receive-{kind}", ("receive", kind, "--port", "0", "--dir", str(store), "--json"), self._logs)

@@ -15,6 +15,7 @@ MAY_BLOCK = {
     # file, functions: why whatever happens below them may block
     ("mdib_models/nomenclature/__init__.py", "_table"): "reads the 140 kB code table once in a process",
     ("logging/__init__.py", "emit"): "a log line; here pytest's own handler writes it to its file",
+    ("coverage/collector.py", "lock_data"): "coverage's own lock",
     ("sdc11073/provider/subscriptionmgr_async.py", "run"): "the library's own loop in its own thread, not ours",
 }
 

@@ -47,7 +47,7 @@ def main() -> None:
     """Run the command line. Expected errors are one line each on standard error, without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        application()
+        application(prog_name="sdc-node")
     except EXPECTED as error:
         fail(error)
         sys.exit(status_of(error))

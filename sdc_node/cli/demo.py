@@ -41,7 +41,7 @@ def demo(
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: there is no folder {report.parent}")
         raise typer.Exit(USAGE)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # what devices and receivers say is shown as it is
     console.print(BANNER, style="bold")
     try:
         counted = asyncio.run(_run(Demo(new_folder(directory), seed=seed), for_, console))
@@ -55,8 +55,6 @@ def demo(
 
 
 async def _run(demo: Demo, seconds: float | None, console: Console) -> Counted:
-    running = asyncio.current_task()
-    assert running is not None  # noqa: S101 - we run in one
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,7 +92,7 @@ async def _flow(demo: Demo, seconds: float | None, console: Console) -> None:
                 shown = True
                 for title, text in zip(("One PCD-01", "One Observation"), examples, strict=True):
                     console.print(f"\n{title}:", style="bold")
-                    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                    console.print(text, highlight=False, soft_wrap=True)
             if end is not None and time.monotonic() >= end:
                 return
 

@@ -29,6 +29,7 @@ USAGE = 2
 FAILED = 1
 """Exit status where the world is."""
 
+_JSON = msgspec.json.Encoder(decimal_format="number")
 _WRONG_INPUT = (ConfigError, ProfileError, ScenarioError)
 EXPECTED = (
     *_WRONG_INPUT,
@@ -58,7 +59,7 @@ def status_of(error: Exception) -> int:
 
 def print_json(value: Any) -> None:
     """One JSON value on one line; numbers keep their digits."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.write(_JSON.encode(value).decode() + "\n")
     sys.stdout.flush()
 
 
@@ -72,7 +73,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         table.add_column(column, no_wrap=number == 0, overflow="fold")  # what it names can be copied in one piece
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # what devices and senders say is shown as it is
 
 
 async def until_stopped() -> None:

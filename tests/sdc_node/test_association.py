@@ -13,7 +13,6 @@ from sdc_node.association import (
     SEVERAL_PATIENTS,
     Associations,
     associate,
-    same_subject,
 )
 
 
@@ -111,11 +110,11 @@ def test_the_same_subject_by_identifiers_only(device):
     other = found(device)
     device.patient(4, "b", association="Dis")
     nobody = found(device)
-    assert same_subject(first, corrected)
-    assert not same_subject(first, other)
-    assert not same_subject(other, nobody)
-    assert not same_subject(nobody, other)
-    assert same_subject(nobody, found(device))
+    assert first.same_subject(corrected)
+    assert not first.same_subject(other)
+    assert not other.same_subject(nobody)
+    assert not nobody.same_subject(other)
+    assert nobody.same_subject(found(device))
 
 
 def test_another_identifier_or_binding_is_another_subject(device):
@@ -124,7 +123,7 @@ def test_another_identifier_or_binding_is_another_subject(device):
     renamed = msgspec.structs.replace(first.patient, identification=(InstanceIdentifier("urn:oid:1.2", "other"),))
     rebound = msgspec.structs.replace(first.patient, binding_start_time=5)
     for patient in (renamed, rebound):
-        assert not same_subject(first, msgspec.structs.replace(first, patient=patient))
+        assert not first.same_subject(msgspec.structs.replace(first, patient=patient))
 
 
 def test_associations_follow_the_batches(bedside):

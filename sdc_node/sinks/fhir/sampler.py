@@ -6,7 +6,6 @@ from mdib_models.descriptors import MetricDescriptor
 from mdib_models.identity import Handle, MdsKey
 from mdib_models.states import DistributionSampleArrayMetricState
 from mdib_models.updates import Association, LinkUpdate, MetricUpdate, ReportBatch
-from sdc_node.association import may_carry
 from sdc_node.sinks.fhir.observation import Sample
 from sdc_node.sinks.fhir.sample import Waiting
 
@@ -38,7 +37,7 @@ class Sampler:
             key = MdsKey(batch.device, update.mds)
             determined = update.state.metric_value.determination_time
             association = batch.associations.get(key, Association())
-            if not may_carry(association, descriptor, determined):
+            if not association.may_carry(descriptor, determined):
                 self.counters["before-association"] += 1
                 continue
             time = batch.arrived if determined is None else determined

@@ -16,7 +16,6 @@ from mdib_models.states import (
     PatientDemographics,
 )
 from mdib_models.updates import Association, ComponentUpdate, LinkUpdate, MetricUpdate, ReportBatch
-from sdc_node.association import may_carry, same_subject
 from sdc_node.sinks.hl7v2.interval import Demographic, Determination, Interval
 
 DROPS = frozenset({"late", "before-association"})
@@ -54,7 +53,7 @@ class Collector:
             current = self._open.get(key)
             if current is None:
                 current = self._open[key] = _Open(key, batch.arrived, self._period, association)
-            elif not same_subject(current.association, association):
+            elif not current.association.same_subject(association):
                 closed += current.close_all(batch.arrived)
                 current = self._open[key] = _Open(key, batch.arrived, self._period, association)
             current.see(batch.after, association)
@@ -97,7 +96,7 @@ class Collector:
         if isinstance(state, DistributionSampleArrayMetricState) or state.metric_value is None:
             return ()
         determined = state.metric_value.determination_time
-        if not may_carry(current.association, descriptor, determined):
+        if not current.association.may_carry(descriptor, determined):
             self.counters["before-association"] += 1
             return ()
         if descriptor.metric_availability == "Intr":

@@ -1,0 +1,133 @@
+"""`sdc-node run` and `sdc-node config`."""
+
+import json
+import logging
+import os
+import signal
+import urllib.request
+
+import pytest
+
+from sdc_node.cli import run
+from sdc_node.config import SAMPLE
+
+
+@pytest.fixture
+def configured(tmp_path):
+    def configured(more="", node=""):
+        text = f'[node]\ndirectory = "node"\nport = 0\nrequire_time_sync = false\ndrain = 0.0\n{node}'
+        (tmp_path / "node.toml").write_text(f"{text}[consumer]\ndiscover = false\n{more}")
+
+    return configured
+
+
+@pytest.fixture
+def once_started(monkeypatch):
+    """Calls what it is given with the port once the node has said that it runs, then sends the signal."""
+
+    def once_started(number, look=lambda port: None):
+        real = run.node.run
+
+        async def running(settings, certs, started, stop):
+            def told(port):
+                started(port)
+                look(port)
+                os.kill(os.getpid(), number)
+
+            await real(settings, certs, told, stop)
+
+        monkeypatch.setattr(run.node, "run", running)
+
+    return once_started
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_runs_until_a_signal_and_stops_cleanly(sdc_node, configured, once_started, tmp_path, number):
+    configured()
+    once_started(number)
+    ended = sdc_node("run")
+    assert ended.status == 0
+    assert ended.out.startswith("the node runs; its state is at http://127.0.0.1:")
+    assert ended.out.endswith("/status; Ctrl-C stops it\n")
+    assert json.loads((tmp_path / "node" / "status.json").read_text())["devices"] == []
+
+
+def test_json_says_the_port_and_nothing_else(sdc_node, configured, once_started):
+    configured()
+    ports = []
+    once_started(signal.SIGTERM, ports.append)
+    ended = sdc_node("run", "--config", "node.toml", "--json")
+    assert json.loads(ended.out) == {"port": ports[0]}
+
+
+def test_the_log_level_is_the_configured_and_libraries_are_kept_quiet(sdc_node, configured, once_started):
+    configured(node='log_level = "ERROR"\n')
+    levels = {}
+
+    def look(_port):
+        for name in ("", "sdc", "uvicorn", "aiohttp"):
+            levels[name] = logging.getLogger(name).level
+
+    once_started(signal.SIGTERM, look)
+    assert sdc_node("run").status == 0
+    assert levels == {"": logging.ERROR, "sdc": logging.WARNING, "uvicorn": logging.WARNING, "aiohttp": logging.WARNING}
+
+
+def test_certificates_by_option_go_before_the_file(told, configured, certs):
+    configured(node=f'certs = "{certs / "node"}"\n')
+    told("run", "--certs", "elsewhere", says="there is no certificate folder elsewhere")
+    told("config", "check", "--certs", "elsewhere", says="there is no certificate folder elsewhere")
+
+
+def test_the_sample_is_printed_as_it_is_and_can_be_used(sdc_node, tmp_path, certs):
+    ended = sdc_node("config", "sample")
+    assert (ended.status, ended.out) == (0, SAMPLE)
+    (tmp_path / "node.toml").write_text(ended.out)
+    (tmp_path / "certs").symlink_to(certs)
+    ended = sdc_node("config", "check")
+    assert (ended.status, ended.out, ended.err) == (0, "node.toml is right: 1 HL7 and 1 FHIR destinations\n", "")
+    assert max(map(len, SAMPLE.splitlines())) <= 100
+
+
+def test_bad_input_unreachable_paths_are_told_by_key(sdc_node, configured, tmp_path):
+    configured('[jsonl]\npath = "none/log.jsonl"\n')
+    text = (tmp_path / "node.toml").read_text().replace('"node"', '"/none/there/node"')
+    (tmp_path / "node.toml").write_text(text)
+    ended = sdc_node("config", "check")
+    assert ended.status == 1
+    assert ended.err.splitlines() == [
+        "error: node.toml: node.directory: there is no folder /none/there",
+        "error: node.toml: jsonl.path: there is no folder none",
+    ]
+
+
+def test_connect_tells_that_all_answer(sdc_node, configured):
+    server = urllib.request.socket.create_server(("127.0.0.1", 0))
+    with server:
+        port = server.getsockname()[1]
+        configured(f'[[hl7]]\nhost = "127.0.0.1"\nport = {port}\n[[fhir]]\nbase_url = "http://127.0.0.1:{port}/x"\n')
+        ended = sdc_node("config", "check", "--connect")
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://127.0.0.1/x", 80), ("https://127.0.0.1", 443)])
+def test_connect_knows_the_ports_of_http(told, configured, monkeypatch, url, port):
+    def refuse(address, timeout):
+        raise ConnectionRefusedError(111, f"asked at {address[1]}")
+
+    monkeypatch.setattr(run.socket, "create_connection", refuse)
+    configured(f'[[fhir]]\nbase_url = "{url}"\n')
+    told("config", "check", "--connect", says=f"nothing answers at 127.0.0.1:{port} (asked at {port})")
+
+
+def test_connect_waits_three_seconds_at_most_and_asks_all_at_once(told, configured, monkeypatch):
+    waited = []
+
+    def silent(address, timeout):
+        waited.append(timeout)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(run.socket, "create_connection", silent)
+    configured('[[hl7]]\nhost = "192.0.2.1"\nport = 2575\n')
+    told("config", "check", "--connect", says="hl7 hl7: nothing answers at 192.0.2.1:2575 (timed out); start the")
+    assert waited == [3]
