@@ -72,6 +72,10 @@ class Fleet:
         """The sessions by device; read only."""
         return MappingProxyType(self._sessions)
 
+    def problems(self) -> dict[str, str]:
+        """By address why a device listed by hand has not yet told who it is; such a device has no session."""
+        return {address: reason for source in self._discovery for address, reason in source.problems().items()}
+
     async def start(self) -> None:
         """Start discovery. Raises MulticastBlocked where no source of devices works."""
         blocked: MulticastBlocked | None = None
@@ -131,7 +135,7 @@ class Fleet:
         total["devices"] = len(self._sessions)
         total["queued"] = self._queue.qsize()
         for session in self._sessions.values():
-            total.update(session.counts)
+            total.update(session.counters())
             total[f"state_{session.state}"] += 1
         for source in self._discovery:
             total.update({f"discovery_{name}": count for name, count in source.counters().items()})

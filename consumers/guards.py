@@ -86,7 +86,11 @@ class _Https(_Http):
         super().connect()
         secured = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
         self.sock = secured
-        secured.do_handshake()
+        try:
+            secured.do_handshake()
+        except BaseException:
+            self.close()
+            raise
 
 
 class BoundedSoapClient(SoapClient):
@@ -96,6 +100,16 @@ class BoundedSoapClient(SoapClient):
         if self._ssl_context is None:
             return _Http(self._netloc, timeout=self._socket_timeout)
         return _Https(self._netloc, self._socket_timeout, self._ssl_context)
+
+    def connect(self) -> None:
+        """Connect anew; no connection is left open that nobody knows of (the library would forget it)."""
+        library: Any = super()
+        library.close()
+        try:
+            library.connect()
+        except BaseException:
+            library.close()
+            raise
 
     def abort(self) -> None:
         """Make a request that is under way fail at once."""

@@ -33,6 +33,10 @@ class Limits(msgspec.Struct, frozen=True):
     idle: float = 3600.0
 
 
+LENGTH_DIGITS = 12
+"""Digits of a Content-Length that are read as a number at all."""
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
     """A request that is answered with an HTTP status and a closed connection."""
 
@@ -201,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal():
                 raise Refused(411, "length required")
-            if int(length) > limit:
+            if len(length) > LENGTH_DIGITS or int(length) > limit:
                 raise Refused(413, "body too large")
             body = self.rfile.read(int(length))
             if len(body) != int(length):

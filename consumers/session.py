@@ -65,41 +65,65 @@ class _Lost(Exception):  # noqa: N818 - a way out of following a link
 
 
 class _Ear(Listener):
-    """What the link's threads talk to. Drops reports while the session is stale, and tells of each overrun once."""
+    """What the link's threads talk to. Drops reports while the session is stale, and tells of each overrun once.
 
-    def __init__(self, settings: SessionSettings) -> None:
+    What `tolerated` says of is only counted: the reports around it are good.
+    """
+
+    def __init__(self, settings: SessionSettings, tolerated: Callable[[str], bool]) -> None:
         self.events: Handover[Report | Interrupted | Ended] = Handover(settings.depth)
         self.counts: Counter[str] = Counter()
         self._delay = settings.link.delay
-        self._deaf = threading.Event()
+        self._tolerated = tolerated
+        self._deaf = False
+        self._missed = False
+        self._hearing = threading.Lock()
 
     def report(self, report: Report) -> None:
-        if self._deaf.is_set():
-            self.counts["dropped_while_stale"] += 1
-        elif not self.events.put(report, self._delay):
-            self.counts["dropped_overrun"] += 1
+        with self._hearing:
+            if self._deaf:
+                self._missed = True
+                self.counts["dropped_while_stale"] += 1
+                return
+        if not self.events.put(report, self._delay):
+            with self._hearing:
+                self.counts["dropped_overrun"] += 1
             self.interrupted("overrun")
 
     def interrupted(self, reason: str) -> None:
-        if not self._deaf.is_set():
-            self._deaf.set()
-            self.events.put_urgent(Interrupted(reason))
+        with self._hearing:
+            if self._deaf:
+                self._missed = True
+                return
+            if self._tolerated(reason):
+                self.counts[f"tolerated_{reason}"] += 1
+                return
+            self._deaf = True
+        self.events.put_urgent(Interrupted(reason))
 
     def ended(self, reason: str) -> None:
         self.events.put_urgent(Ended(reason))
 
     def stop_listening(self) -> None:
         """Drop reports from now on."""
-        self._deaf.set()
+        with self._hearing:
+            self._deaf = True
+
+    def resume(self) -> bool:
+        """Go on as if nothing had been; False, and still deaf, if something was missed meanwhile."""
+        with self._hearing:
+            self._deaf = self._missed
+        return not self._deaf
 
     def listen(self) -> None:
         """Take reports from now on; what is still waiting belongs to the time before."""
-        for left in self.events.drain():
-            if isinstance(left, Ended):
-                self.events.put_urgent(left)
-            elif isinstance(left, Report):
-                self.counts["dropped_while_stale"] += 1
-        self._deaf.clear()
+        with self._hearing:
+            for left in self.events.drain():
+                if isinstance(left, Ended):
+                    self.events.put_urgent(left)
+                elif isinstance(left, Report):
+                    self.counts["dropped_while_stale"] += 1
+            self._deaf = self._missed = False
 
 
 class Session:
@@ -138,6 +162,13 @@ class Session:
         self._checking: asyncio.Task[bool] | None = None
         self._checked = -1e9
         self._closing: set[asyncio.Future[None]] = set()
+
+    def counters(self) -> Counter[str]:
+        """Everything counted here so far, the present connection's ear included."""
+        total = self.counts.copy()
+        if self._ear is not None:
+            total.update(dict(self._ear.counts))  # copied at once: threads count in it
+        return total
 
     @property
     def violating(self) -> frozenset[str]:
@@ -210,7 +241,8 @@ class Session:
         error: ConsumerError = NotAProvider("the device announced no address that could be used")
         for address in self._usable():
             self.counts["connects"] += 1
-            ear = self._ear = _Ear(self.settings)
+            self._pacing = self._new_pacing()
+            ear = self._ear = _Ear(self.settings, self._pacing.marked)
             tls = None if address.startswith("http:") else self._tls
             try:
                 link = self._link = Link(address, tls, ear, self.settings.link)
@@ -274,9 +306,8 @@ class Session:
             await self._emit(result.batch)
 
     async def _interrupted(self, reason: str, link: Link) -> None:
-        if self._pacing.tolerates(reason) and self._ear is not None:
+        if self._pacing.tolerates(reason) and self._ear is not None and self._ear.resume():
             self.counts[f"tolerated_{reason}"] += 1
-            self._ear.listen()
             return
         await self._resync(reason, link)
 
@@ -299,6 +330,8 @@ class Session:
         except ConsumerError as error:
             raise _Lost(str(error)) from error
         before, self.mirror = self.mirror, fresh
+        if not fresh.version.same_sequence(before.version):
+            self._pacing.forgive()
         self._behind = fresh.version.mdib_version
         self.counts["snapshots"] += 1
         gap = GapUpdate(reason, after=before.version, before=fresh.version) if before.descriptors else None

@@ -1,5 +1,7 @@
 """How a device that keeps breaking a rule is followed all the same: paced resyncs, and a fold that lets it pass."""
 
+import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,10 +17,11 @@ NEVER_TOLERATED = {"sequence-changed", "overrun"}
 
 
 class Pacing:
-    """When the next resync of one device may start, and which rules it breaks too often to resync for.
+    """When the next resync of one connection may start, and which rules its device breaks too often to resync for.
 
-    `limit` resyncs of one reason within `window` seconds mark the device as violating; between two resyncs at least
-    `pause` seconds pass, twice as long after each further one within the window, at most `window`.
+    `limit` resyncs of one reason within `window` seconds mark the device as violating, until it has kept the rule for
+    `window` seconds; between two resyncs at least `pause` seconds pass, twice as long after each further one within the
+    window, at most `window`. `marked` and `violating` from any thread, everything else on the event loop.
     """
 
     def __init__(
@@ -29,22 +32,46 @@ class Pacing:
         limit: int = 3,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.violating: frozenset[str] = frozenset()
         self._pause = pause
         self._window = window
         self._limit = limit
         self._clock = clock
         self._done: deque[tuple[float, str]] = deque(maxlen=100)
+        self._marks: dict[str, float] = {}
+        self._marking = threading.Lock()
+
+    @property
+    def violating(self) -> frozenset[str]:
+        """The rules that the device is marked for now."""
+        oldest = self._clock() - self._window
+        with self._marking:
+            return frozenset(reason for reason, broken in self._marks.items() if broken >= oldest)
+
+    def marked(self, reason: str) -> bool:
+        """Whether the device, which has just broken this rule, is marked for it; it stays marked then."""
+        with self._marking:
+            now = self._clock()
+            if self._marks.get(reason, -math.inf) < now - self._window:
+                return False
+            self._marks[reason] = now
+            return True
 
     def tolerates(self, reason: str) -> bool:
-        """Whether the device is marked for this reason; marks it when it is one resync too many."""
-        if reason in self.violating:
+        """As `marked`; marks the device when it is one resync too many."""
+        if self.marked(reason):
             return True
         self._forget()
         if reason in NEVER_TOLERATED or sum(each == reason for _, each in self._done) < self._limit:
             return False
-        self.violating |= {reason}
+        with self._marking:
+            self._marks[reason] = self._clock()
         return True
+
+    def forgive(self) -> None:
+        """A new sequence: what was broken in the one before no longer counts. The pace is kept."""
+        with self._marking:
+            self._marks.clear()
+        self._done = deque(((when, "") for when, _ in self._done), maxlen=self._done.maxlen)
 
     def wait(self, reason: str) -> float:
         """Note a resync; the seconds to let pass before it."""

@@ -16,11 +16,14 @@ import msgspec
 from lxml import etree
 from sdc11073.xml_types import msg_types
 
+from consumers import lexical
 from mdib_models import descriptors, states
 from mdib_models.coding import Unknown
 from mdib_models.identity import DeviceId, MdibVersionGroup
 from mdib_models.mirror import Mdib
 from mdib_models.updates import DescriptionPart, Invocation, Report, ReportKind
+
+lexical.install()
 
 PM = "{http://standards.ieee.org/downloads/11073/11073-10207-2017/participant}"
 SDPI = "{urn:oid:1.3.6.1.4.1.19376.1.6.2.10.1.1.1}"
@@ -296,7 +299,7 @@ def _gender(source: Any, node: Any) -> str | None:
 
 
 def _child_text(name: str) -> Convert:
-    return lambda _source, node: next((child.text for child in _children(node, name)), None)
+    return lambda _source, node: next((lexical.collapsed(child.text) for child in _children(node, name)), None)
 
 
 def _attribute(name: str) -> Convert:

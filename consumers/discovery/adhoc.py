@@ -9,7 +9,7 @@ import secrets
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from sdc11073.definitions_sdc import SdcV1Definitions
@@ -90,6 +90,10 @@ class AdHoc:
     def counters(self) -> dict[str, int]:
         """Probes sent, events seen, and what was dropped, by reason."""
         return dict(self._counts)
+
+    def problems(self) -> Mapping[str, str]:
+        """None: no device has to be there."""
+        return {}
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Announcements of SDC providers, and Byes of anybody."""

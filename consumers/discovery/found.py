@@ -1,6 +1,6 @@
 """What discovery tells, and what a source of discovery has to be."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -62,6 +62,10 @@ class Discovery(Protocol):
 
     def counters(self) -> dict[str, int]:
         """What was seen and what was dropped, by reason."""
+        ...
+
+    def problems(self) -> Mapping[str, str]:
+        """By address why a device that has to be there could not be asked who it is."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Event]:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,7 +28,7 @@ class StaticList:
     """A source of discovery that never uses multicast. Event loop only.
 
     A device that does not answer is asked again, after `first_retry` seconds and then ever less often, at most every
-    `longest_retry`, until it has told its EPR. `problems` says by address why one has not.
+    `longest_retry`, until it has told its EPR. `problems()` says by address why one has not.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class StaticList:
         first_retry: float = 1.0,
         longest_retry: float = 60.0,
     ) -> None:
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
         self._devices = tuple(devices)
         self._tls = tls
         self._first_retry = first_retry
@@ -69,6 +70,10 @@ class StaticList:
         """Requests sent and failed, devices told of."""
         return dict(self._counts)
 
+    def problems(self) -> Mapping[str, str]:
+        """By address why a device has not told its EPR; read only."""
+        return MappingProxyType(self._problems)
+
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Devices as they answer."""
         while (event := await self._events.get()) is not None:
@@ -85,13 +90,13 @@ class StaticList:
                 epr = await learn(device.address, self._tls)
             except ConsumerError as error:
                 self._counts["failed"] += 1
-                if self.problems.get(device.address) != str(error):
+                if self._problems.get(device.address) != str(error):
                     logger.warning("%s", error)
-                self.problems[device.address] = str(error)
+                self._problems[device.address] = str(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(self._longest_retry, pause * 2)
             else:
-                self.problems.pop(device.address, None)
+                self._problems.pop(device.address, None)
                 self._tell(device, epr)
                 return
 

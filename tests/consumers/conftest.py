@@ -209,6 +209,9 @@ class Announcer:
     def counters(self) -> dict[str, int]:
         return {"probes": self.probes}
 
+    def problems(self) -> dict[str, str]:
+        return {}
+
     async def __aiter__(self) -> AsyncIterator[Discovered | ByeHeard]:
         while (event := await self._events.get()) is not None:
             yield event

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from consumers.discovery import Discovered
+from consumers.discovery.static import StaticDevice, StaticList
 from consumers.errors import MulticastBlocked
 from consumers.fleet import Fleet
 
@@ -137,6 +138,17 @@ async def test_blocked_multicast_is_told_unless_another_source_works(tls, caplog
     async with Fleet([Blocked(), Announcer()], tls) as working:
         assert working.counters()["multicast_blocked"] == 1
     assert "no multicast here" in caplog.text
+
+
+async def test_listed_device_that_never_answers_is_told_as_a_problem(start_device, device_certs, tls, unused_tcp_port):
+    address = f"https://127.0.0.1:{unused_tcp_port}/x"
+    device = start_device(device_certs)
+    static = StaticList([StaticDevice(address), StaticDevice(device.address)], tls, first_retry=0.05)
+    async with Fleet([Announcer(), static], tls, settings()) as fleet:
+        await Watch(fleet).state("live")
+        await eventually(lambda: address in fleet.problems())
+        assert set(fleet.problems()) == {address}
+        assert "connection refused" in fleet.problems()[address]
 
 
 @pytest.mark.slow

@@ -6,6 +6,9 @@ from decimal import Decimal
 import pytest
 
 from consumers.discovery import ByeHeard, Discovered
+from consumers.library import LinkSettings
+from consumers.session import Ended, SessionSettings, _Ear
+from mdib_models.identity import MdibVersionGroup
 from mdib_models.updates import (
     AlertUpdate,
     ComponentUpdate,
@@ -13,6 +16,7 @@ from mdib_models.updates import (
     DescriptionUpdate,
     GapUpdate,
     OperationUpdate,
+    Report,
     WaveformChunk,
 )
 
@@ -248,6 +252,78 @@ async def test_unreadable_reports_resync_until_the_device_is_marked(start_device
     await device.do("metric", "m.hr", "12")
     await watch.value("m.hr", "12")
     assert session.violating == {"unreadable"}
+    snapshots = session.counts["snapshots"]
+    session._ear.interrupted("unreadable")
+    report = watch.batches[-1].report
+    session._ear.report(report)
+    session._ear.interrupted("unreadable")
+    await device.do("metric", "m.hr", "13")
+    batch = await watch.value("m.hr", "13")
+    assert batch.before.state("m.hr").metric_value.value == Decimal(12)
+    assert (session.state, session.counts["snapshots"]) == ("live", snapshots)
+    counters = fleet.counters()
+    assert counters["tolerated_unreadable"] == 3
+    assert counters.get("dropped_while_stale", 0) == 0, "good reports between unreadable ones are taken"
+
+
+async def test_ear_drops_what_waits_from_before_a_snapshot_but_never_the_end():
+    ear = _Ear(SessionSettings(link=LinkSettings(delay=0.01), depth=1), lambda reason: reason == "unreadable")
+    early = Report(kind="alert", version=MdibVersionGroup("urn:uuid:s", 1), arrived=1)
+    ear.interrupted("unreadable")
+    ear.report(early)
+    await asyncio.to_thread(ear.report, early)
+    ear.ended("the device ended the subscription")
+    ear.report(early)
+    await asyncio.sleep(0)
+    assert not ear.resume(), "a report was missed"
+    ear.listen()
+    await asyncio.sleep(0)
+    assert [type(event) for event in ear.events.drain()] == [Ended]
+    assert ear.counts == {"tolerated_unreadable": 1, "dropped_overrun": 1, "dropped_while_stale": 2}
+    assert ear.resume()
+
+
+async def test_mark_that_cost_a_report_is_made_good_by_a_snapshot(start_device, follow, device_certs):
+    device = start_device(device_certs)
+    fleet, watch, _ = await follow(device.found)
+    await watch.state("live")
+    await device.do("metric", "m.hr", "12")
+    report = (await watch.value("m.hr", "12")).report
+    session = fleet.sessions[device.epr]
+    for _ in range(3):
+        session._ear.interrupted("unreadable")
+        await watch.state("stale")
+        await watch.state("live")
+    session._ear.interrupted("unreadable")
+    session._ear.report(report)  # before the session could ask whether the reason is tolerated
+    assert (await watch.state("stale")).reason == "unreadable"
+    assert "violating: unreadable" in (await watch.state("live")).reason
+    assert fleet.counters()["snapshots"] == 5
+    await device.do("metric", "m.hr", "13")
+    await watch.value("m.hr", "13")
+
+
+@pytest.mark.parametrize("change", ["sequence", "connection"])
+async def test_marks_are_taken_back_when_the_device_starts_over(change, start_device, follow, device_certs):
+    device = start_device(device_certs, duration=4)
+    fleet, watch, announcer = await follow(device.found)
+    await watch.state("live")
+    session = fleet.sessions[device.epr]
+    for _ in range(3):
+        session._ear.interrupted("unreadable")
+        await watch.state("live")
+    session._ear.interrupted("unreadable")
+    await eventually(lambda: session.violating == {"unreadable"})
+    if change == "sequence":
+        await device.do("sequence")
+        await device.do("metric", "m.hr", "66")
+    else:
+        await asyncio.to_thread(device.kill)
+        announcer.say(start_device(device_certs, epr=device.epr).found)
+    assert "violating" not in (await watch.state("live")).reason
+    assert session.violating == frozenset()
+    session._ear.interrupted("unreadable")
+    assert (await watch.state("stale")).reason == "unreadable"
 
 
 async def test_device_that_dies_during_a_resync_is_lost(start_device, follow, device_certs):

@@ -128,6 +128,37 @@ def test_pacing_waits_longer_and_marks_after_the_limit():
     assert pacing.wait("unknown-handle") == 0.0, "the past is forgotten after the window"
 
 
+def marked(now, reason="unreadable"):
+    pacing = Pacing(window=60.0, limit=3, clock=lambda: now[0])
+    for _ in range(3):
+        assert not pacing.tolerates(reason)
+        pacing.wait(reason)
+    assert not pacing.marked(reason), "asking marks nobody"
+    assert pacing.tolerates(reason)
+    return pacing
+
+
+def test_mark_lasts_until_the_rule_was_kept_for_the_window():
+    now = [100.0]
+    pacing = marked(now)
+    for _ in range(5):
+        now[0] += 50
+        assert pacing.marked("unreadable")
+    assert pacing.violating == {"unreadable"}
+    now[0] += 61
+    assert pacing.violating == frozenset()
+    assert not pacing.marked("unreadable")
+    assert not pacing.tolerates("unreadable")
+
+
+def test_new_sequence_takes_the_marks_back_and_keeps_the_pace():
+    pacing = marked([100.0])
+    pacing.forgive()
+    assert pacing.violating == frozenset()
+    assert not pacing.tolerates("unreadable")
+    assert pacing.wait("unreadable") > 0
+
+
 def test_descriptor_that_its_own_report_contradicts_is_left_out():
     part = DescriptionPart("Crt", (metric("x"),), (state("x", descriptor_version=5),))
     folded = fold_leniently(MIRROR, report(state(), description=(part,)), always)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from lxml import etree
 
+from consumers import lexical
 from consumers.guards import shared_reader
 from consumers.translate import Untranslatable, mdib_of, report_of
 from mdib_models import descriptors, states
@@ -23,13 +24,31 @@ HEAD = (
 )
 
 
+REWORDED = {
+    'SelfCheckPeriod="PT5S"': 'SelfCheckPeriod="P1D"',
+    'Latching="true"': 'Latching=" 1 "',
+    'AcknowledgeTimeout="PT1M"': 'AcknowledgeTimeout="P1M"',
+    'DeterminationPeriod="PT1S"': 'DeterminationPeriod="P0Y0M0DT0H0M1.0S"',
+    'AveragingPeriod="PT8.5S"': 'AveragingPeriod="-PT8.5S"',
+    'SamplePeriod="PT0.002S"': 'SamplePeriod="P0DT0.002S"',
+    'Presence="true"': 'Presence=" true "',
+    "<pm:DateOfBirth>1970-03<": "<pm:DateOfBirth>\n  1970-03\n<",
+    'RemoteSync="true"': 'RemoteSync="\ttrue"',
+}
+"""What `mdib.xml` says, and how the schema allows to say it otherwise, or a duration that is no number of seconds."""
+
+
 def parse(text: str):
     return etree.fromstring(text, parser=etree.ETCompatXMLParser(resolve_entities=False))
 
 
 @pytest.fixture(scope="module")
 def mirror():
-    node = parse(Path(__file__).with_name("mdib.xml").read_text().partition("?>")[2])
+    return mirror_of(Path(__file__).with_name("mdib.xml").read_text())
+
+
+def mirror_of(text: str):
+    node = parse(text.partition("?>")[2])
     reader = shared_reader(True)
     reader._validate_node(node)
     answer = SimpleNamespace(
@@ -248,3 +267,116 @@ def test_what_cannot_be_said_is_told_without_values(inner, what):
     with pytest.raises(Untranslatable, match=what) as caught:
         report("metric", "EpisodicMetricReport", inner)
     assert "secret" not in str(caught.value)
+
+
+def valid(kind: str, element: str, inner: str):
+    """The states of a report that the schema takes."""
+    node = parse(f"<msg:{element} {HEAD}>{inner}</msg:{element}>")
+    shared_reader(True)._validate_node(node)
+    return report(kind, element, inner).states
+
+
+@pytest.mark.parametrize("blank", ["", " ", "&#10;", "&#9; "])
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_booleans_in_all_their_forms(text, expected, blank):
+    alert = (
+        '<msg:ReportPart><msg:AlertState xsi:type="pm:AlertConditionState" DescriptorHandle="h" ActivationState="On" '
+        f'Presence="{blank}{text}{blank}"/></msg:ReportPart>'
+    )
+    assert valid("alert", "EpisodicAlertReport", alert)[0].presence is expected
+    clock = (
+        '<msg:ReportPart><msg:ComponentState xsi:type="pm:ClockState" DescriptorHandle="c" '
+        f'RemoteSync="{blank}{text}{blank}"/></msg:ReportPart>'
+    )
+    assert valid("component", "EpisodicComponentReport", clock)[0].remote_sync is expected
+
+
+def test_what_is_no_boolean_does_not_pass_for_false():
+    inner = (
+        '<msg:ReportPart><msg:AlertState xsi:type="pm:AlertConditionState" DescriptorHandle="h" ActivationState="On" '
+        'Presence="TRUE"/></msg:ReportPart>'
+    )
+    with pytest.raises(Untranslatable, match="alert report"):
+        report("alert", "EpisodicAlertReport", inner)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("PT24H", 86400.0),
+        ("P1D", 86400.0),
+        ("P1DT2H", 93600.0),
+        ("PT1M30S", 90.0),
+        ("PT0.002S", 0.002),
+        ("PT1H0.1S", 3600.1),
+        ("P0D", 0.0),
+        ("-PT0S", 0.0),
+        ("P0Y0M0DT0H0M5.0S", 5.0),
+        ("P1M", None),
+        ("P1Y", None),
+        ("P1Y2M3DT4H5M6S", None),
+        ("-PT1S", None),
+        ("-P1D", None),
+    ],
+)
+def test_durations_in_all_their_forms(text, seconds):
+    inner = (
+        '<msg:ReportPart><msg:MetricState xsi:type="pm:NumericMetricState" DescriptorHandle="h" '
+        f'LifeTimePeriod="{text}"/></msg:ReportPart>'
+    )
+    assert valid("metric", "EpisodicMetricReport", inner)[0].life_time_period == seconds
+
+
+def test_duration_that_libxml2_would_have_refused():
+    assert lexical.duration(" PT1S\n") == 1.0
+    assert lexical.duration(f"P{'9' * 400}D") is None
+    assert lexical.duration(None) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "P", "PT", "P1DT", "1D", "P1H", "PT1D", "PT.5S", "PT1.S", "P-1D", "PT1S1M", "Pٱ1D"]
+)
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="no xsd:duration"):
+        lexical.duration(text)
+
+
+@pytest.mark.parametrize("text", ["1970-01-31", "1970-01", "1970", "1970-01-31Z", "1970-01-31T10:00:00.5+01:00"])
+@pytest.mark.parametrize("blank", ["", " ", "&#10;\t"])
+def test_date_of_birth_with_blanks_around_it(text, blank):
+    inner = (
+        '<msg:ReportPart><msg:ContextState xsi:type="pm:PatientContextState" DescriptorHandle="pc" Handle="p" '
+        f'ContextAssociation="Assoc"><pm:CoreData><pm:DateOfBirth>{blank}{text}{blank}</pm:DateOfBirth></pm:CoreData>'
+        "</msg:ContextState></msg:ReportPart>"
+    )
+    assert valid("context", "EpisodicContextReport", inner)[0].core_data.date_of_birth == text
+
+
+def test_date_of_birth_that_is_none_is_refused_without_its_text():
+    inner = (
+        '<msg:ReportPart><msg:ContextState xsi:type="pm:PatientContextState" DescriptorHandle="pc" Handle="p">'
+        "<pm:CoreData><pm:DateOfBirth>{}</pm:DateOfBirth></pm:CoreData></msg:ContextState></msg:ReportPart>"
+    )
+    with pytest.raises(Untranslatable, match="context report") as caught:
+        report("context", "EpisodicContextReport", inner.format("31.1.1970"))
+    assert "1970" not in str(caught.value)
+    (empty,) = report("context", "EpisodicContextReport", inner.format(" ")).states
+    assert empty.core_data.date_of_birth is None
+
+
+def test_get_mdib_in_the_words_of_another_implementation(mirror):
+    text = Path(__file__).with_name("mdib.xml").read_text()
+    for ours, theirs in REWORDED.items():
+        assert ours in text
+        text = text.replace(ours, theirs)
+    other = mirror_of(text)
+    assert (other.descriptors.keys(), other.states.keys()) == (mirror.descriptors.keys(), mirror.states.keys())
+    assert other.find("m.hr").determination_period == 1.0
+    assert other.find("m.hr").averaging_period is None
+    assert other.find("m.wave").sample_period == 0.002
+    assert other.find("sig.hr").acknowledge_timeout is None
+    assert other.find("as0").self_check_period == 86400.0
+    assert other.state("pat.1").core_data.date_of_birth == "1970-03"
+    assert other.find("sig.hr").latching is True
+    assert other.state("ac.hr").presence is True
+    assert other.state("clock0").remote_sync is True

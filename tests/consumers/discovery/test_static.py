@@ -35,7 +35,7 @@ async def test_silent_device_is_asked_again_until_it_answers(start_device, tls, 
     async with asyncio.timeout(5):
         while source.counters().get("failed", 0) < 3:  # noqa: ASYNC110 - a counter tells nobody
             await asyncio.sleep(0.02)
-    assert "connection refused" in source.problems[address]
+    assert "connection refused" in source.problems()[address]
     await source.probe()
     await source.close()
     assert [event async for event in source] == []
