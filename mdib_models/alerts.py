@@ -15,15 +15,27 @@ from mdib_models.descriptors import (
     AlertKind,
     AlertPriority,
     AlertSignalDescriptor,
+    MetricDescriptor,
 )
-from mdib_models.identity import DeviceId, Handle
+from mdib_models.identity import DeviceId, Handle, MdsKey
 from mdib_models.mirror import Mdib
-from mdib_models.states import AlertConditionState, AlertSignalState, LimitAlertConditionState
-from mdib_models.updates import AlertUpdate, DescriptionUpdate, GapUpdate, ReportBatch
+from mdib_models.states import (
+    AlertConditionState,
+    AlertSignalState,
+    EnumStringMetricState,
+    LimitAlertConditionState,
+    NumericMetricState,
+    StringMetricState,
+)
+from mdib_models.updates import AlertUpdate, Association, DescriptionUpdate, GapUpdate, ReportBatch
 
 Phase = Literal["start", "continue", "end", "update", "escalate", "deescalate", "reset"]
 PresenceState = Literal["active", "latched", "inactive"]
 AlertType = Literal["SP", "ST", "SA"]
+CapturedState = NumericMetricState | StringMetricState | EnumStringMetricState
+"""A metric state that has one value, and so can be shown beside an alert."""
+_TOLD = ("priority", "type", "inactivation", "code", "limits", "monitored_limits", "source", "latched")
+"""What of a snapshot is told by a message of its own when it changes (R8074 to R8078)."""
 
 PRIORITY_ORDER: dict[AlertPriority, int] = {"None": 0, "Lo": 1, "Me": 2, "Hi": 3}
 
@@ -37,7 +49,7 @@ class AlertKey(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class AlertSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """All of a condition that a receiver is told, at one MDIB version."""
+    """All of a condition that a receiver is told, at one MDIB version; `source` is pm:Source."""
 
     present: bool
     latched: bool
@@ -48,6 +60,7 @@ class AlertSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     code: CodedValue | None = None
     limits: Range | None = None
     monitored_limits: str | None = None
+    source: tuple[Handle, ...] = ()
     determination_time: int | None = None
 
     @property
@@ -57,12 +70,16 @@ class AlertSnapshot(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class OpenAlert(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """An occurrence that was started and not yet closed. `number` counts what was told of it, from 0."""
+    """An occurrence that was started and not yet closed. `number` counts what was told of it, from 0.
+
+    `association` says whose it is: an alert belongs to the patient of its start.
+    """
 
     id: str
     key: AlertKey
     onset: int
     snapshot: AlertSnapshot
+    association: Association
     number: int = 0
 
 
@@ -70,7 +87,9 @@ class AlertOccurrence(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One thing to tell of an alert.
 
     `id` is the event id, the same through all phases; `number` tells its messages apart (0 is the start).
-    `time` (ms) is that of the change (R8062); `onset` that of the start.
+    `time` (ms) is that of the change (R8062); `onset` that of the start. `association` says whose the alert is.
+    `captured` is the state of the first source that is a metric, as it was at that moment (R8066), and only where that
+    patient may have it: with it the occurrence is told again word for word.
     """
 
     id: str
@@ -80,6 +99,8 @@ class AlertOccurrence(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     time: int
     onset: int
     snapshot: AlertSnapshot
+    association: Association
+    captured: CapturedState | None = None
 
     @property
     def closes(self) -> bool:
@@ -98,8 +119,9 @@ class Step(msgspec.Struct, frozen=True, gc=False):
 def step(open_alerts: Mapping[AlertKey, OpenAlert], batch: ReportBatch) -> Step:
     """Evaluate a whole batch once, after it was applied (SDPi R1007, R1014 keep condition and signals together).
 
-    `open_alerts` holds the open alerts of this device. After a snapshot each condition is looked at, and alerts whose
-    condition is gone are closed.
+    `open_alerts` holds the open alerts of this device; the batch's associations are those after it. After a snapshot
+    each condition is looked at, and alerts whose condition is gone are closed. An alert whose MDS is now somebody
+    else's is closed for the one, and started for the other where the condition is still present.
     """
     now_open = dict(open_alerts)
     told: list[AlertOccurrence] = []
@@ -115,7 +137,14 @@ def step(open_alerts: Mapping[AlertKey, OpenAlert], batch: ReportBatch) -> Step:
             if occurrence.closes:
                 now_open.pop(key, None)
             else:
-                now_open[key] = OpenAlert(occurrence.id, key, occurrence.onset, occurrence.snapshot, occurrence.number)
+                now_open[key] = OpenAlert(
+                    id=occurrence.id,
+                    key=key,
+                    onset=occurrence.onset,
+                    snapshot=occurrence.snapshot,
+                    association=occurrence.association,
+                    number=occurrence.number,
+                )
     return Step(now_open, tuple(told), tuple(latched) if batch.replayed else ())
 
 
@@ -142,6 +171,7 @@ def take_snapshot(mdib: Mdib, condition: Handle) -> AlertSnapshot | None:
         code=descriptor.type,
         limits=limit.limits if limit is not None else None,
         monitored_limits=limit.monitored_alert_limits if limit is not None else None,
+        source=descriptor.source,
         determination_time=state.determination_time,
     )
 
@@ -194,7 +224,7 @@ def _touched(batch: ReportBatch, open_alerts: Mapping[AlertKey, OpenAlert]) -> l
             if isinstance(descriptor, AlertConditionDescriptor)
         } | {key.condition for key in open_alerts}
     else:
-        handles = set()
+        handles = {alert.key.condition for alert in open_alerts.values() if _is_of_another(alert, batch)}
         for update in batch.updates:
             if isinstance(update, AlertUpdate):
                 handle = update.state.descriptor_handle
@@ -223,26 +253,41 @@ def _tell(
     before: OpenAlert | None, now: AlertSnapshot | None, key: AlertKey, batch: ReportBatch
 ) -> Iterator[AlertOccurrence]:
     """The table of phases (`hl7v2_mapping` 7.3), and its second table for what a snapshot shows."""
-    arrived = batch.arrived
     if before is None:
         if now is not None and now.present:
             yield _start(key, now, batch)
         return
     was = before.snapshot
-    if now is None:
-        yield _next(before, "end" if was.present else "reset", _gone(was), arrived)
+    if now is None or _is_of_another(before, batch) or _missed(before, now, batch):
+        yield _next(before, "end" if was.present else "reset", _gone(was), batch.arrived, batch)
+    elif not was.present and now.present:
+        yield _next(before, "reset", msgspec.structs.replace(was, latched=False), batch.arrived, batch)
+    else:
+        phase = _phase(was, now, replayed=batch.replayed)
+        if phase is not None:
+            yield _next(before, phase, now, _time(was, now, batch), batch)
         return
-    if not was.present and now.present:
-        yield _next(before, "reset", msgspec.structs.replace(was, latched=False), arrived)
-        yield _start(key, now, batch)
-        return
-    if was.present and now.present and batch.replayed and was.determination_time != now.determination_time:
-        yield _next(before, "end", _gone(was), arrived)
-        yield _start(key, now, batch)
-        return
-    phase = _phase(was, now, replayed=batch.replayed)
-    if phase is not None:
-        yield _next(before, phase, now, _time(was, now, batch))
+    if now is not None and now.present:
+        yield _start(key, now, batch, closed=before)
+
+
+def _is_of_another(alert: OpenAlert, batch: ReportBatch) -> bool:
+    """Whether the MDS of an open alert has changed hands; not where nothing is said of the MDS."""
+    now = batch.associations.get(MdsKey(alert.key.device, alert.key.mds))
+    return now is not None and not now.same_subject(alert.association)
+
+
+def _missed(before: OpenAlert, now: AlertSnapshot, batch: ReportBatch) -> bool:
+    """Whether presence went and came back unseen: by its meaning DeterminationTime moves only with presence.
+
+    Where every version of the state was seen, one that moves alone is the device's whim and no new occurrence.
+    """
+    was, condition = before.snapshot, before.key.condition
+    if not (was.present and now.present) or was.determination_time == now.determination_time:
+        return False
+    old = batch.before.states.get(condition)
+    versions = 0 if old is None else batch.after.states[condition].state_version - old.state_version
+    return batch.replayed or versions > 1
 
 
 def _gone(was: AlertSnapshot) -> AlertSnapshot:
@@ -255,12 +300,8 @@ def _phase(was: AlertSnapshot, now: AlertSnapshot, *, replayed: bool) -> Phase |
         return "update" if now.latched else "end"
     if not was.present and not now.present and not now.latched:
         return "reset"
-    changed = {
-        name
-        for name in ("priority", "type", "inactivation", "code", "limits", "monitored_limits", "latched")
-        if getattr(was, name) != getattr(now, name)
-    }
-    if changed == {"priority"}:
+    changed = {name for name in _TOLD if getattr(was, name) != getattr(now, name)}
+    if changed == {"priority"} and "None" not in {was.priority, now.priority}:
         rose = PRIORITY_ORDER[now.priority] > PRIORITY_ORDER[was.priority]
         return "escalate" if rose else "deescalate"
     if changed:
@@ -269,32 +310,57 @@ def _phase(was: AlertSnapshot, now: AlertSnapshot, *, replayed: bool) -> Phase |
 
 
 def _time(was: AlertSnapshot, now: AlertSnapshot, batch: ReportBatch) -> int:
-    """R8062: the device's time where presence changed, ours (arrival) for all other changes."""
-    determined = now.determination_time
-    if was.present and not now.present and determined is not None:
-        newer = was.determination_time is None or determined > was.determination_time
-        if newer or not batch.replayed:
-            return determined
+    """R8062: the device's time where presence changed, ours (arrival) for all other changes.
+
+    A condition that was switched off still has the time of its onset: only what is newer is that of the change.
+    """
+    determined, told = now.determination_time, was.determination_time
+    if was.present and not now.present and determined is not None and (told is None or determined > told):
+        return determined
     return batch.arrived
 
 
-def _start(key: AlertKey, now: AlertSnapshot, batch: ReportBatch) -> AlertOccurrence:
-    """R8051: the event id is handle, SequenceId (without `urn:uuid:`) and StateVersion of what raised the alert."""
-    state = batch.after.states[key.condition]
-    sequence = batch.after.version.sequence_id.removeprefix("urn:uuid:")
-    onset = now.determination_time if now.determination_time is not None else batch.arrived
+def _start(key: AlertKey, now: AlertSnapshot, batch: ReportBatch, closed: OpenAlert | None = None) -> AlertOccurrence:
+    """A new occurrence; `closed` is the one that the same report closed.
+
+    It begins when presence did (R8062), but [D] on arrival where another patient's alert was closed for it: what came
+    before was not this patient's.
+    """
+    onset = now.determination_time
+    if onset is None or (closed is not None and _is_of_another(closed, batch)):
+        onset = batch.arrived
+    association = batch.associations.get(MdsKey(key.device, key.mds), Association())
     return AlertOccurrence(
-        id=f"{key.condition}.{sequence}.{state.state_version}",
+        id=_event_id(key, batch.after, "" if closed is None else closed.id),
         key=key,
         phase="start",
         number=0,
         time=onset,
         onset=onset,
         snapshot=now,
+        association=association,
+        captured=_capture(now, key, batch.after, association),
     )
 
 
-def _next(before: OpenAlert, phase: Phase, now: AlertSnapshot, time: int) -> AlertOccurrence:
+def _event_id(key: AlertKey, mdib: Mdib, closed: str) -> str:
+    """R8051: handle, SequenceId (without `urn:uuid:`) and StateVersion of what raised the alert.
+
+    [D] Where that is the id of the occurrence just closed, since the patient changed and the state did not, the
+    MdibVersion of the change is added: `<handle>.<SequenceId>.<StateVersion>.<MdibVersion>`.
+    """
+    sequence = mdib.version.sequence_id.removeprefix("urn:uuid:")
+    event = f"{key.condition}.{sequence}.{mdib.states[key.condition].state_version}"
+    # the patient may change again, and the id just closed is then a longer one of the same state
+    return f"{event}.{mdib.version.mdib_version}" if f"{closed}.".startswith(f"{event}.") else event
+
+
+def _next(before: OpenAlert, phase: Phase, now: AlertSnapshot, time: int, batch: ReportBatch) -> AlertOccurrence:
+    association, captured = before.association, None
+    if not _is_of_another(before, batch):  # else what is measured now is not of the patient of this alert
+        association = batch.associations.get(MdsKey(before.key.device, before.key.mds), association)
+        association = msgspec.structs.replace(association, since=before.association.since)
+        captured = _capture(now, before.key, batch.after, association)
     return AlertOccurrence(
         id=before.id,
         key=before.key,
@@ -303,4 +369,20 @@ def _next(before: OpenAlert, phase: Phase, now: AlertSnapshot, time: int) -> Ale
         time=time,
         onset=before.onset,
         snapshot=now,
+        association=association,
+        captured=captured,
     )
+
+
+def _capture(now: AlertSnapshot, key: AlertKey, mdib: Mdib, association: Association) -> CapturedState | None:
+    """R8066: the state of the first source that is a metric of the same MDS, if that patient may have its value."""
+    for handle in now.source:
+        descriptor = mdib.find(handle)
+        if not isinstance(descriptor, MetricDescriptor) or mdib.mds_of(handle) != key.mds:
+            continue
+        state = mdib.states.get(handle)
+        if not isinstance(state, CapturedState):
+            return None
+        determined = state.metric_value.determination_time if state.metric_value is not None else None
+        return state if association.may_carry(descriptor, determined) else None
+    return None

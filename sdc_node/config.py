@@ -3,13 +3,14 @@
 `SDC_NODE__SECTION__KEY=value` overrides a key of a section that is no list; the value is TOML, or else a text.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sdc_node.sinks.console import ConsoleSettings
 from sdc_node.sinks.fhir.settings import FhirSettings
@@ -75,6 +76,15 @@ class ConsumerSettings(_Section):
     deadline: float = Field(
         default=4.0, gt=0, le=60, description="seconds a device's report may be held before the session goes stale"
     )
+
+    @field_validator("interface")
+    @classmethod
+    def _is_address(cls, interface: str) -> str:
+        try:
+            ipaddress.IPv4Address(interface)
+        except ValueError:
+            raise ValueError("must be the IPv4 address of an interface, as 10.0.0.5, not its name") from None
+        return interface
 
     @model_validator(mode="before")
     @classmethod

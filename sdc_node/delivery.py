@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Never: the same bytes would be refused again (MLLP CR or AR, HTTP 4xx)."""
+    """Never: the same bytes would be refused again (MLLP CR or AR, HTTP 400 or 422)."""
 
     reason: str
 
@@ -138,8 +139,8 @@ class Delivery:
                 await self._send_heads()
             except DatabaseError as error:  # a full disk, say: what is owed is still owed
                 await self._pause(str(error), self._next_pause(self._failures + 1, 0.0))
-            except Exception as error:  # noqa: BLE001  # a lane that ends in silence would be worse; logged whole
-                _log.exception("%s (%s): the sender failed", self.destination, self.lane)
+            except Exception as error:  # noqa: BLE001  # a lane that ends in silence would be worse
+                _log.error("%s (%s): the sender failed: %s", self.destination, self.lane, _told(error))
                 await self._pause(type(error).__name__, self._next_pause(self._failures + 1, 0.0))
 
     async def _send_heads(self) -> None:
@@ -171,9 +172,9 @@ class Delivery:
                 return await self._send(item)
         except OSError as error:  # TimeoutError is one
             return Retry(f"{type(error).__name__}: {error.strerror or 'no answer'}")
-        except Exception as error:  # noqa: BLE001  # one bad item must not end the lane; it is logged whole
-            _log.exception("%s (%s): the sender failed on %s", self.destination, self.lane, item.id)
-            return Retry(f"the sender failed: {type(error).__name__}", "not accepted")
+        except Exception as error:  # noqa: BLE001  # no answer of the receiver: the item is still owed
+            _log.error("%s (%s): the sender failed on %s: %s", self.destination, self.lane, item.id, _told(error))
+            return Retry(f"the sender failed: {type(error).__name__}")
 
     def _next_pause(self, failures: int, after: float) -> float:
         """`after` is the receiver's wish, bounded too: a typing error there must not silence us for a day."""
@@ -215,3 +216,9 @@ class Delivery:
 
     def _count(self, **changes: int | str | None) -> None:
         self._counts = msgspec.structs.replace(self._counts, **changes)
+
+
+def _told(error: Exception) -> str:
+    """Type and place of an error; never its text, nor a traceback's, which may repeat what was to be sent."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}, line {line}"

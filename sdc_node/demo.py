@@ -184,8 +184,8 @@ class Demo:
 
     def counted(self) -> Counted:
         """What the node says it sent, and the receivers that they took. Call after `stop`."""
-        if self._node is None:
-            raise DemoError("stopped before the node was started")
+        if not self._port:
+            raise DemoError("stopped before the node ran")
         try:
             status = msgspec.json.decode((self.folder / "node" / "status.json").read_bytes(), type=Status)
         except OSError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from consumers.fleet import Fleet
 from mdib_models import nomenclature
 from mdib_models.updates import LinkUpdate
 from sdc_node.assembly import destination_tls, device_tls, fleet_of, sinks_of
-from sdc_node.config import Config
+from sdc_node.config import Config, ConfigError, ConsumerSettings
 from sdc_node.directory import NodeDirectory
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import Outbox
@@ -22,16 +23,19 @@ from sdc_node.timesync import TimeWatch
 
 _LOG = logging.getLogger(__name__)
 
-Started = Callable[[int], None]
+Started = Callable[[int, str], None]
+WAITING = "waiting for a time service; no device is followed until then ([node] require_time_sync)"
 
 
 async def run(config: Config, certs: Path | None, started: Started, stop: asyncio.Event) -> None:
     """One worker, from the devices to the receivers, until `stop` is set; then it drains.
 
-    `started` is called with the telemetry port once everything is open. Raises what is in the way, in one line each:
-    SecurityError, DirectoryError, DatabaseError, TelemetryError, MulticastBlocked, OSError.
+    `started` is called once everything is open, with the telemetry port and what is waited for, '' if nothing. Raises
+    what is in the way, in one line each: ConfigError, SecurityError, DirectoryError, DatabaseError, TelemetryError,
+    MulticastBlocked, OSError.
     """
     settings = config.node
+    check_interface(config.consumer)
     await asyncio.to_thread(nomenclature.load)  # here, so that nobody reads the table on the event loop
     tls = await asyncio.to_thread(device_tls, config, certs)
     contexts = await asyncio.to_thread(destination_tls, config, certs)
@@ -55,7 +59,11 @@ async def run(config: Config, certs: Path | None, started: Started, stop: asynci
         opened.push_async_callback(telemetry.stop)
         opened.push_async_callback(pipeline.close, settings.drain)
         await pipeline.start()
-        started(telemetry.port)
+        clock.check()
+        waiting = "" if clock.ready else WAITING
+        if waiting:
+            _LOG.warning(waiting)
+        started(telemetry.port, waiting)
         watch = asyncio.create_task(clock.run(), name="clock")
         opened.callback(watch.cancel)
         if not await _time_is_known(clock, stop):
@@ -80,6 +88,19 @@ async def _time_is_known(clock: TimeWatch, stop: asyncio.Event) -> bool:
         except TimeoutError:
             continue
     return clock.ready
+
+
+def check_interface(settings: ConsumerSettings) -> None:
+    """Raises ConfigError where devices are to be found on an address that this host does not have."""
+    if not settings.discover:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((settings.interface, 0))
+        except OSError as error:
+            raise ConfigError(
+                f"consumer.interface: {settings.interface} is no address of this host ({error.strerror})"
+            ) from None
 
 
 async def _pump(fleet: Fleet, pipeline: Pipeline, board: StatusBoard) -> None:

@@ -12,13 +12,16 @@ from typing import Protocol
 import msgspec
 
 from mdib_models.alerts import AlertKey, AlertOccurrence, OpenAlert, step
-from mdib_models.identity import DeviceId, MdsKey
-from mdib_models.updates import Association, ReportBatch, WaveformChunk
+from mdib_models.identity import DeviceId
+from mdib_models.updates import ReportBatch, WaveformChunk
 from sdc_node.association import Associations
 from sdc_node.lane import Entry, Lane, is_waveform_only
 from sdc_node.sinks.base import Sink
 
 _LOG = logging.getLogger(__name__)
+
+MAX_NOT_TOLD = 1_000
+"""Occurrences on which a sink failed that are kept for the next life; beyond, they are as good as told."""
 
 
 class AlertMemory(Protocol):
@@ -33,25 +36,19 @@ class AlertMemory(Protocol):
         """Keep some, forget others; returns when it is on disk."""
 
 
-class Untold(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is to be told of an alert, and whose data it is."""
-
-    occurrence: AlertOccurrence
-    association: Association
-
-
 class Remembered(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One alert condition over a restart: its open alert, and what some sink may not have taken, oldest first."""
 
     open: OpenAlert | None = None
-    untold: tuple[Untold, ...] = ()
+    untold: tuple[AlertOccurrence, ...] = ()
 
 
 class Pipeline:
     """From one stream of batches to every sink. Event loop only.
 
     What is to be told of an alert is saved before a sink gets it, and forgotten when every sink has taken it: after a
-    crash it is told again, word for word and so under the same ids, before anything that came of it since.
+    crash, or where a sink failed on it (`not_told`), it is told again at the next start, word for word and so under
+    the same ids, before anything that came of it since.
     """
 
     def __init__(self, sinks: Sequence[Sink], memory: AlertMemory, *, lane_capacity: int) -> None:
@@ -59,8 +56,8 @@ class Pipeline:
         self._memory = memory
         self._associations = Associations()
         self._alerts: dict[DeviceId, dict[AlertKey, OpenAlert]] = {}
-        self._untold: dict[AlertKey, list[Untold]] = {}
-        self._again: dict[DeviceId, list[Untold]] = {}
+        self._untold: dict[AlertKey, list[AlertOccurrence]] = {}
+        self._again: dict[DeviceId, list[AlertOccurrence]] = {}
         self._runners: list[asyncio.Task[None]] = []
         self._unsaved: set[AlertKey] = set()
         self._unsaved_changed = asyncio.Event()
@@ -70,13 +67,20 @@ class Pipeline:
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.not_told: Counter[str] = Counter()
         self.not_saved = 0
+        self.not_read = 0
 
     async def start(self) -> None:
         """Load the alerts, start each sink, then begin to feed them."""
         for row, saved in self._memory.open_alerts().items():
             key = AlertKey(DeviceId(row[0]), *row[1:])
-            remembered = msgspec.json.decode(saved, type=Remembered)
+            try:
+                remembered = msgspec.json.decode(saved, type=Remembered)
+            except msgspec.DecodeError:  # of another version; what is still present will be told as a start
+                self.not_read += 1
+                _LOG.error("alert %s of %s cannot be read from the state file: forgotten", row[2], row[0])
+                continue
             if remembered.open is not None:
                 self._alerts.setdefault(key.device, {})[key] = remembered.open
             if remembered.untold:
@@ -98,8 +102,8 @@ class Pipeline:
             if isinstance(update, WaveformChunk) and update.state.metric_value is not None:
                 self.received["waveform_samples"] += update.state.metric_value.count
         if batch.replayed:  # the first that can be rendered from, and that may change what an alert is
-            for untold in self._again.pop(batch.device, ()):
-                await self._put(*self._to_tell(_retold(batch, untold)))
+            for occurrence in self._again.pop(batch.device, ()):
+                await self._put(*self._to_tell(self._retold(batch, occurrence)))
         await self._put(*self._to_tell(self._complete(batch)))
 
     async def _put(self, batch: ReportBatch, telling: "_Telling | None") -> None:
@@ -151,13 +155,25 @@ class Pipeline:
         return {sink.name: lane for sink, lane in self._sinks}
 
     def _complete(self, batch: ReportBatch) -> ReportBatch:
-        associations = self._associations.of(batch)
+        batch = msgspec.structs.replace(batch, associations=self._associations.of(batch))
         stepped = step(self._alerts.get(batch.device, {}), batch)
         for key in stepped.latched_at_connect:
             _LOG.info("alert %s of %s is latched without having been seen present: not told", key.condition, key.device)
         if stepped.occurrences:
             self._alerts[batch.device] = dict(stepped.open)
-        return msgspec.structs.replace(batch, associations=associations, occurrences=stepped.occurrences)
+        return msgspec.structs.replace(batch, occurrences=stepped.occurrences)
+
+    def _retold(self, batch: ReportBatch, occurrence: AlertOccurrence) -> ReportBatch:
+        """A batch of nothing but what the last life had still to tell, as of the mirror that there is now."""
+        return ReportBatch(
+            device=batch.device,
+            before=batch.after,
+            after=batch.after,
+            updates=(),
+            arrived=batch.arrived,
+            associations=self._associations.of(batch),
+            occurrences=(occurrence,),
+        )
 
     def _to_tell(self, batch: ReportBatch) -> "tuple[ReportBatch, _Telling | None]":
         """The batch, and what has to be saved before a sink may have it."""
@@ -165,27 +181,35 @@ class Pipeline:
             return batch, None
         telling = _Telling(batch.occurrences)
         for occurrence in batch.occurrences:
-            key = occurrence.key
-            known = self._untold.setdefault(key, [])
-            if all(untold.occurrence != occurrence for untold in known):
-                whose = batch.associations.get(MdsKey(key.device, key.mds), Association())
-                known.append(Untold(occurrence, whose))
-            self._unsaved.add(key)
+            known = self._untold.setdefault(occurrence.key, [])
+            if occurrence not in known:
+                known.append(occurrence)
+            self._unsaved.add(occurrence.key)
         self._saving.append(telling.saved)
         self._unsaved_changed.set()
         return batch, telling
 
     async def _feed(self, sink: Sink, lane: Lane) -> None:
+        failing = False
         while (entry := await lane.take()) is not None:
             if entry.ready is not None:
                 await entry.ready.wait()
             try:
                 await sink.accept(entry.batch)
                 self.sent[sink.name] += 1
+                if failing:
+                    failing = False
+                    _LOG.warning("sink %s works again; it failed on %d so far", sink.name, self.failed[sink.name])
             except Exception as error:  # noqa: BLE001
                 # one bad batch must not stop a sink; the text of the error may quote a patient, its type cannot
                 self.failed[sink.name] += 1
-                _LOG.error("sink %s failed on a batch of %s: %s", sink.name, entry.batch.device, _origin(error))
+                if not failing:  # on a full disk every batch fails: all are counted, the first is told
+                    failing = True
+                    _LOG.error("sink %s fails since a batch of %s: %s", sink.name, entry.batch.device, _origin(error))
+                if entry.batch.occurrences and self.not_told.total() < MAX_NOT_TOLD:
+                    # never done: they stay on disk, and are told again by the next life
+                    self.not_told[sink.name] += len(entry.batch.occurrences)
+                    continue
             if entry.done is not None:
                 entry.done()
 
@@ -199,7 +223,7 @@ class Pipeline:
 
     def _told(self, telling: "_Telling") -> None:
         for occurrence in telling.occurrences:
-            left = [untold for untold in self._untold.get(occurrence.key, ()) if untold.occurrence != occurrence]
+            left = [untold for untold in self._untold.get(occurrence.key, ()) if untold != occurrence]
             if left:
                 self._untold[occurrence.key] = left
             else:
@@ -250,20 +274,6 @@ class _Telling:
         self.occurrences = occurrences
         self.saved = asyncio.Event()
         self.waiting = 0
-
-
-def _retold(batch: ReportBatch, untold: Untold) -> ReportBatch:
-    """A batch of nothing but what the last life had still to tell, as of the mirror that there is now."""
-    key = untold.occurrence.key
-    return ReportBatch(
-        device=batch.device,
-        before=batch.after,
-        after=batch.after,
-        updates=(),
-        arrived=batch.arrived,
-        associations={MdsKey(key.device, key.mds): untold.association},
-        occurrences=(untold.occurrence,),
-    )
 
 
 def _row(key: AlertKey) -> tuple[str, str, str]:

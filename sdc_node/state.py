@@ -1,4 +1,4 @@
-"""What must survive a restart, apart from what is owed: OBX-4 numbers and open alert occurrences."""
+"""What must survive a restart, apart from what is owed: OBX-4 numbers, alerts, and what was told once."""
 
 import asyncio
 import sqlite3
@@ -13,6 +13,8 @@ Numbers = Mapping[tuple[str, str], int]
 """One device's OBX-4 numbers, by (parent handle, handle)."""
 AlertKey = tuple[str, str, str]
 """(device, MDS handle, alert condition handle)."""
+MetricKey = tuple[str, str, str]
+"""(device, MDS handle, metric handle)."""
 
 MIGRATIONS: Final = (
     """
@@ -32,6 +34,16 @@ MIGRATIONS: Final = (
         condition TEXT NOT NULL,
         occurrence BLOB NOT NULL,
         PRIMARY KEY (device, mds, condition)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE told (
+        destination TEXT NOT NULL,
+        device TEXT NOT NULL,
+        mds TEXT NOT NULL,
+        handle TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        PRIMARY KEY (destination, device, mds, handle)
     ) WITHOUT ROWID
     """,
 )
@@ -103,6 +115,23 @@ class State:
         """The occurrences that were saved and not closed, each as the bytes that were saved; from memory."""
         return dict(self._alerts)
 
+    async def told(self, destination: str) -> dict[MetricKey, int]:
+        """When (ms) the last determination of each intermittent metric that was told to `destination` was made."""
+        return await self._database.read(lambda connection: _told(connection, destination))
+
+    async def save_told(self, destination: str, told: Mapping[MetricKey, int]) -> None:
+        """Note what was told, so that a restart does not tell it again under another id."""
+        rows = [(destination, *key, time) for key, time in told.items()]
+
+        def save(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT INTO told (destination, device, mds, handle, time) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET time = excluded.time",
+                rows,
+            )
+
+        await self._database.write(save)
+
     async def save_alerts(self, upserts: Mapping[AlertKey, bytes], closed: Collection[AlertKey] = ()) -> None:
         """Save what is open and forget what has closed, both or neither. A key in both is a ValueError."""
         if not upserts.keys().isdisjoint(closed):
@@ -124,6 +153,11 @@ class State:
                 self._alerts.pop(key, None)
 
         await self._database.write(save, committed=remember)
+
+
+def _told(connection: sqlite3.Connection, destination: str) -> dict[MetricKey, int]:
+    rows = connection.execute("SELECT device, mds, handle, time FROM told WHERE destination = ?", (destination,))
+    return {(device, mds, handle): time for device, mds, handle, time in rows}
 
 
 def _numbers(connection: sqlite3.Connection, device: str) -> Numbers:

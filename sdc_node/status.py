@@ -1,5 +1,7 @@
 """One moment of the whole node, gathered from its parts."""
 
+import contextlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from sdc_node.pipeline import Pipeline
 from sdc_node.sinks.base import Sink
 from sdc_node.telemetry import DestinationStatus, DeviceStatus, Status
 from sdc_node.timesync import TimeWatch
+
+_LOG = logging.getLogger(__name__)
 
 
 class StatusBoard:
@@ -60,14 +64,22 @@ class StatusBoard:
             failed=dict(self._pipeline.failed),
             destinations=[status for sink in self._sinks for status in self._destinations(sink)],
             open_alerts=self._pipeline.open_alerts(),
+            problems=self._fleet.problems(),
         )
 
     def write(self, path: Path) -> None:
-        """Leave the last status in a file (0600)."""
+        """Leave the last status in a file (0600), whole or not at all; where the disk refuses it, that is logged."""
         content = msgspec.json.format(msgspec.json.encode(self.status()))
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        written = path.with_name(f"{path.name}.new")
+        try:
+            descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            written.replace(path)
+        except OSError as error:
+            _LOG.error("the last status cannot be left in %s: %s", path, error.strerror)
+            with contextlib.suppress(OSError):  # told above
+                written.unlink(missing_ok=True)
 
     def _dropped(self) -> dict[str, int]:
         dropped: Counter[str] = Counter()

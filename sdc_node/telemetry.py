@@ -5,17 +5,20 @@ No label and no value names a patient; devices are named by EPR.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 MAX_CONNECTIONS = 32
+
+_LOG = logging.getLogger(__name__)
 
 
 class DeviceStatus(msgspec.Struct, frozen=True):
@@ -42,7 +45,10 @@ class DestinationStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be counted, at one moment. `dropped` and `received` are by reason and kind."""
+    """Everything that can be counted, at one moment. `dropped` and `received` are by reason and kind.
+
+    `problems` tells by address why a device listed by hand has not yet said who it is; it is not among `devices`.
+    """
 
     ready: bool
     not_ready: Sequence[str]
@@ -54,6 +60,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     failed: Mapping[str, int]
     destinations: Sequence[DestinationStatus]
     open_alerts: int
+    problems: Mapping[str, str]
 
 
 class TelemetryError(Exception):
@@ -86,6 +93,7 @@ class Telemetry:
         config = uvicorn.Config(
             self._application(),
             log_config=None,
+            log_level=logging.CRITICAL,  # else what anybody sends to the port is a traceback in the log
             access_log=False,
             lifespan="off",
             limit_concurrency=MAX_CONNECTIONS,
@@ -106,6 +114,11 @@ class Telemetry:
         application = FastAPI(title="sdc-node", docs_url=None, redoc_url=None, openapi_url=None)
         registry = CollectorRegistry()
         registry.register(_Families(self._status))
+
+        @application.exception_handler(Exception)
+        async def failed(request: Request, error: Exception) -> Response:
+            _LOG.error("%s could not be answered: %s", request.url.path, type(error).__name__)
+            return Response("the node failed to tell; see its log\n", 500, media_type="text/plain")
 
         @application.get("/health")
         async def health() -> Response:

@@ -1,6 +1,18 @@
 """The command line: parses, calls, prints. Nothing else lives here."""
+# ruff: noqa: E402 - Ctrl-C comes before the imports
+
+import signal
+import threading
+
+_LOADING = (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if _LOADING:  # what follows takes half a second, in which Ctrl-C ends the process instead of some module's import
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -8,7 +20,7 @@ import typer
 
 import sdc_node
 from sdc_node.cli import consume, demo, pki, receive, run, simulate
-from sdc_node.cli.output import EXPECTED, fail, status_of
+from sdc_node.cli.output import EXPECTED, FAILED, fail, status_of
 
 application = typer.Typer(
     name="sdc-node",
@@ -45,14 +57,33 @@ def options(
 
 def main() -> None:
     """Run the command line. Expected errors are one line each on standard error, without a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        application(prog_name="sdc-node")
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        try:
+            application(prog_name="sdc-node")
+        finally:
+            sys.stdout.flush()  # here, where it can be told that the output cannot be written
     except EXPECTED as error:
         fail(error)
         sys.exit(status_of(error))
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # who reads no further wants to hear no more
+            fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
+        _drop_output()
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
 
+
+def _drop_output() -> None:
+    """What standard output did not take is not tried again when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if _LOADING:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["application", "main"]

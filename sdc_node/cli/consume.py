@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
 from consumers import identify
 from consumers.discovery import Discovered
 from consumers.discovery.static import StaticDevice, StaticList
+from consumers.errors import DeviceNotFound, PlaintextRefused
 from consumers.fleet import Fleet
 from consumers.library import TlsFactory
 from mdib_models.coding import CodedValue, text_of
@@ -28,7 +30,7 @@ from mdib_models.states import (
 )
 from mdib_models.updates import ReportBatch
 from mdib_models.wire.jsonl import encode, lines_of
-from sdc_node.cli.output import print_json, print_table, until_stopped
+from sdc_node.cli.output import print_json, printable, until_stopped
 from sdc_node.security import choose_folder, load
 from sdc_node.sinks.console import describe
 
@@ -50,9 +52,12 @@ def discover(interface: _Interface = "127.0.0.1", timeout: _Timeout = 3.0, json:
     if json:
         print_json(found)
         return
-    rows = [(one.epr, " ".join(one.xaddrs), " ".join(_places(one))) for one in found]
-    empty = f"nobody answered on {interface} within {timeout:g} s"
-    print_table(("EPR", "address", "location"), rows, empty=empty)
+    if not found:
+        print(f"nobody answered on {interface} within {timeout:g} s")
+    for one in found:
+        print(printable("  ".join((one.epr, *_places(one)))))
+        for address in one.xaddrs:
+            print(f"  {printable(address)}")  # on a line of its own, so that it can be copied
 
 
 def inspect(
@@ -64,15 +69,17 @@ def inspect(
     json: _Json = False,
 ) -> None:
     """Show a device's MDIB as a tree, with values. It may name the patient: mind who looks."""
-    mdib = asyncio.run(
-        identify.fetch(device, interface, _tls(certs), seconds=timeout, allow_plaintext=lambda _: allow_plaintext)
-    )
+    tls = _tls(certs)
+    with _telling_of(device):
+        mdib = asyncio.run(
+            identify.fetch(device, interface, tls, seconds=timeout, allow_plaintext=lambda _: allow_plaintext)
+        )
     if json:
         print_json(mdib)
         return
     print(f"{mdib.device}  MDIB version {mdib.version.mdib_version}  {mdib.version.sequence_id}")
     for depth, descriptor in mdib.walk():
-        print(_tree_line(mdib, depth, descriptor)[:160])
+        print(printable(_tree_line(mdib, depth, descriptor)[:160]))
 
 
 def watch(
@@ -86,7 +93,7 @@ def watch(
 ) -> None:
     """Follow a device and print its values, alerts and link as they change. With --json: the recorded log's lines."""
     tls = _tls(certs)
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), _telling_of(device):
         target = asyncio.run(identify.resolve(device, interface, tls, timeout))
         asyncio.run(_watch(target, interface, tls, allow_plaintext=allow_plaintext, seconds=for_, json=json))
 
@@ -123,7 +130,23 @@ async def _print(fleet: Fleet, *, json: bool) -> None:
 def _print_batch(batch: ReportBatch) -> None:
     moment = time.strftime("%H:%M:%S", time.localtime(batch.arrived / 1000))
     for line in describe(batch, values=True):
-        print(f"{moment} {line}", flush=True)
+        print(f"{moment} {printable(line)}", flush=True)
+
+
+@contextlib.contextmanager
+def _telling_of(device: str) -> Iterator[None]:
+    """Refuses what can be no address before anybody is asked; plain HTTP is allowed by an option here."""
+    try:
+        parts = urlsplit(device)
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        raise DeviceNotFound(f"{device!r} is no address; it looks like https://HOST:PORT/PATH") from None
+    try:
+        yield
+    except PlaintextRefused as error:
+        refusal, setting, _ = str(error).partition("; list its EPR under allow_plaintext")
+        told = f"{refusal}; give --allow-plaintext to talk to it anyway" if setting else refusal
+        raise PlaintextRefused(told) from None
 
 
 def _tls(certs: Path | None) -> TlsFactory | None:

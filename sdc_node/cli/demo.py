@@ -41,6 +41,9 @@ def demo(
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: there is no folder {report.parent}")
         raise typer.Exit(USAGE)
+    if report is not None and report.is_dir():
+        fail(f"--report {report} is a folder; name a file")
+        raise typer.Exit(USAGE)
     console = Console(markup=False, emoji=False)  # what devices and receivers say is shown as it is
     console.print(BANNER, style="bold")
     try:

@@ -29,6 +29,9 @@ USAGE = 2
 FAILED = 1
 """Exit status where the world is."""
 
+MAX_CELL = 120
+"""Characters of one cell of a table."""
+
 _JSON = msgspec.json.Encoder(decimal_format="number")
 _WRONG_INPUT = (ConfigError, ProfileError, ScenarioError)
 EXPECTED = (
@@ -49,7 +52,12 @@ EXPECTED = (
 def fail(error: object) -> None:
     """Say what is wrong on standard error."""
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """One line of what a device or a sender said, unable to steer the terminal: '?' for every control character."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def status_of(error: Exception) -> int:
@@ -64,7 +72,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """A table that fits the terminal, or a sentence where there is nothing to list."""
+    """A table that fits the terminal, or a sentence where there is nothing to list. Cells end at MAX_CELL."""
     if not rows:
         print(empty)
         return
@@ -72,8 +80,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")  # what it names can be copied in one piece
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(_cell(text) for text in row))
     Console(markup=False, emoji=False).print(table)  # what devices and senders say is shown as it is
+
+
+def print_text(text: str) -> None:
+    """Lines of what a device or a sender said."""
+    for line in text.splitlines():
+        print(printable(line))
+
+
+def _cell(text: str) -> str:
+    return printable(text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}...")
 
 
 async def until_stopped() -> None:

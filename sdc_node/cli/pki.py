@@ -28,8 +28,11 @@ def init(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a CA and one folder per participant with userkey.pem, usercert.pem and cacert.pem."""
-    names: dict[str, authority.Role] = dict.fromkeys(node or ["node"], "consumer")
-    names |= dict.fromkeys(device or ["monitor", "ventilator", "pump"], "provider")
+    consumers, providers = node or ["node"], device or ["monitor", "ventilator", "pump"]
+    if both := sorted({*consumers} & {*providers}):
+        raise authority.PkiError(f"{', '.join(both)}: a node and a device of the same name; each needs its own")
+    names: dict[str, authority.Role] = dict.fromkeys(consumers, "consumer")
+    names |= dict.fromkeys(providers, "provider")
     made = authority.init(directory, names, host or authority.LOOPBACK, days)
     if json:
         print_json([{"name": one.name, "role": one.role, "folder": str(one.folder)} for one in made])

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sdc_node.cli.output import FAILED, fail, print_json, print_table, until_stopped
+from sdc_node.cli.output import FAILED, USAGE, fail, print_json, print_table, print_text, until_stopped
 from sdc_node.receivers import fhir_listing, hl7_store
 from sdc_node.receivers.fhir import FhirReceiver
 from sdc_node.receivers.hl7 import Hl7Receiver
@@ -46,6 +46,7 @@ def hl7(
     json: _Json = False,
 ) -> None:
     """Receive PCD-01 and PCD-04 over MLLP: accept or refuse each, and keep it."""
+    _check_folder(directory)
     if show is not None:
         try:
             print(hl7_store.show_message(directory, show))
@@ -80,8 +81,9 @@ def fhir(
     json: _Json = False,
 ) -> None:
     """Receive FHIR R4 resources over HTTP: accept or refuse each, and keep it."""
+    _check_folder(directory)
     if show is not None:
-        print(fhir_listing.show_resource(directory, show))
+        print_text(fhir_listing.show_resource(directory, show))
         return
     if list_:
         resources = fhir_listing.list_resources(directory)
@@ -98,8 +100,11 @@ async def _receive_hl7(receiver: Hl7Receiver, *, json: bool, port: int) -> None:
     try:
         await receiver.start()
     except OSError as error:
-        reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
-        fail(f"port {port} on {receiver.host} cannot be used: {reason}")
+        if error.filename is not None:
+            fail(f"{receiver.directory}: {error.strerror}; name a folder that this user may write to")
+        else:
+            reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
+            fail(f"port {port} on {receiver.host} cannot be used: {reason}")
         raise typer.Exit(FAILED) from None
     try:
         await _serve(f"mllp://{receiver.host}:{receiver.port}", json=json)
@@ -121,6 +126,12 @@ async def _serve(address: str, *, json: bool) -> None:
     else:
         print(f"listening on {address}; Ctrl-C stops", flush=True)
     await until_stopped()
+
+
+def _check_folder(directory: Path) -> None:
+    if directory.exists() and not directory.is_dir():
+        fail(f"--dir {directory} is a file; name the folder of a store, or one to make")
+        raise typer.Exit(USAGE)
 
 
 def _context(tls: bool, certs: Path | None) -> ssl.SSLContext | None:

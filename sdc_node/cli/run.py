@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from sdc_node import node
 from sdc_node.assembly import destination_tls, device_tls
 from sdc_node.cli.output import FAILED, fail, print_json
-from sdc_node.config import SAMPLE, Config, load
+from sdc_node.config import SAMPLE, Config, ConfigError, load
 
 config = typer.Typer(help="Check a configuration, or print one to begin with.", no_args_is_help=True)
 
@@ -35,11 +36,12 @@ def run(
     for name in ("sdc", "aiohttp", "uvicorn", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
-    def started(port: int) -> None:
+    def started(port: int, waiting: str) -> None:
         if json:
             print_json({"port": port})
         else:
-            print(f"the node runs; its state is at http://127.0.0.1:{port}/status; Ctrl-C stops it", flush=True)
+            does = waiting or "the node runs"
+            print(f"{does}; its state is at http://127.0.0.1:{port}/status; Ctrl-C stops it", flush=True)
 
     asyncio.run(_run(settings, certs, started))
 
@@ -71,10 +73,14 @@ def check(
         bool, typer.Option("--connect", help="Also try to connect to each destination (3 s each).")
     ] = False,
 ) -> None:
-    """Tell whether a configuration can be used: keys, values, certificates, folders, and receivers if asked."""
+    """Tell whether a configuration can be used: keys, certificates, interface, folders, and receivers if asked."""
     settings = load(config)
     device_tls(settings, certs)
     destination_tls(settings, certs)
+    try:
+        node.check_interface(settings.consumer)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from None
     wrong = [*_folders(settings), *(_receivers(settings) if connect else ())]
     for line in wrong:
         fail(f"{config}: {line}")
@@ -84,14 +90,34 @@ def check(
 
 
 def _folders(settings: Config) -> list[str]:
-    wrong = []
-    parents = {"node.directory": settings.node.directory.parent}
+    wrong = [_folder("node.directory", settings.node.directory)]
     if settings.jsonl is not None:
-        parents["jsonl.path"] = settings.jsonl.path.parent
-    for key, parent in parents.items():
-        if not parent.is_dir():
-            wrong.append(f"{key}: there is no folder {parent}")
-    return wrong
+        wrong.append(_file("jsonl.path", settings.jsonl.path))
+    return [line for line in wrong if line]
+
+
+def _folder(key: str, folder: Path) -> str:
+    """What keeps the node from writing into the folder, or from making it; '' if nothing does."""
+    if folder.is_dir():
+        return "" if os.access(folder, os.W_OK | os.X_OK) else f"{key}: this user may not write to {folder}"
+    if os.path.lexists(folder):
+        return f"{key}: {folder} is not a folder"
+    return _parent(key, folder)
+
+
+def _file(key: str, path: Path) -> str:
+    """What keeps the node from writing the file, and from putting a full one aside; '' if nothing does."""
+    if path.is_dir():
+        return f"{key}: {path} is a folder; name a file in it"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return f"{key}: this user may not write to {path}"
+    return _parent(key, path)
+
+
+def _parent(key: str, path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"{key}: there is no folder {path.parent}"
+    return "" if os.access(path.parent, os.W_OK | os.X_OK) else f"{key}: this user may not write to {path.parent}"
 
 
 def _receivers(settings: Config) -> list[str]:
@@ -105,4 +131,6 @@ def _receivers(settings: Config) -> list[str]:
             socket.create_connection((host, port), timeout=3).close()
         except OSError as error:
             wrong.append(f"{name}: nothing answers at {host}:{port} ({error.strerror or error}); start the receiver")
+        except ValueError as error:  # what the resolver does not even ask for
+            wrong.append(f"{name}: its host is no host name ({error})")
     return wrong

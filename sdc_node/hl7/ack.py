@@ -1,5 +1,6 @@
 """Accept acknowledgements (MSH, MSA, ERR) as the receiver writes and the client reads them."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -8,10 +9,14 @@ import msgspec
 from sdc_node.hl7.build import components, encode, leaf, segment
 from sdc_node.hl7.dtm import format_dtm
 from sdc_node.hl7.message import Hl7ParseError, Message, Segment, parse
-from sdc_node.hl7.tables import ACCEPTED_CODES, ACK_CODES, ERROR_TEXTS, NOT_ACCEPTED_CODES
+from sdc_node.hl7.tables import ACCEPTED_CODES, ACK_CODES, ERROR_TEXTS, NOT_ACCEPTED_CODES, SEGMENT_NAMES
 
 _MAX_TEXT: Final = 500
 _MAX_ERRORS: Final = 20
+_INTERNAL_ERROR: Final = 207
+_ERRORS_READ: Final = ERROR_TEXTS | {204: "Unknown key identifier", 206: "Application record locked"}
+_OCCURRENCE: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
+_FIELD: Final = re.compile(r"[0-9]{1,2}", re.ASCII)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -33,11 +38,16 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """An acknowledgement: MSA-1, MSA-2 and one line of text for people."""
+    """An acknowledgement: MSA-1, MSA-2, the codes of HL7 table 0357 in its ERR-3, and one line for people.
+
+    `text` is made of codes and locations (ERR-2): what a receiver writes freely (MSA-3, ERR-7, ERR-8) may repeat what
+    was sent, a patient's name among it.
+    """
 
     code: str
     control_id: str
     text: str = ""
+    errors: tuple[int, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -48,6 +58,11 @@ class Ack(msgspec.Struct, frozen=True):
     def retry(self) -> bool:
         """CE or AE: not taken now, may be sent again a few times; otherwise refused for good."""
         return self.code in NOT_ACCEPTED_CODES
+
+    @property
+    def receiver_failed(self) -> bool:
+        """CE or AE for an application internal error (207), a full disk, say: it speaks not of the message."""
+        return self.retry and _INTERNAL_ERROR in self.errors
 
 
 def build_ack(
@@ -98,12 +113,28 @@ def parse_ack(body: bytes) -> Ack:
     code = msa.value(1).strip()
     if code not in ACK_CODES:
         raise Hl7ParseError("MSA-1 of the answer is no acknowledgement code")
-    return Ack(code, msa.value(2), _text(message, msa))
+    told = message.all("ERR")[:_MAX_ERRORS]
+    codes = [_code(error) for error in told]
+    text = "; ".join(dict.fromkeys(filter(None, map(_text, told, codes))))[:_MAX_TEXT]
+    return Ack(code, msa.value(2), text, tuple(number for number in codes if number is not None))
 
 
-def _text(message: Message, msa: Segment) -> str:
-    texts = [msa.value(3)]
-    for error in message.all("ERR")[:_MAX_ERRORS]:
-        texts += [error.value(8) or error.value(7) or error.value(3, 2) or error.value(1, 4)]
-    plain = ("".join(char if char.isprintable() else " " for char in text).strip() for text in texts)
-    return "; ".join(dict.fromkeys(text for text in plain if text))[:_MAX_TEXT]
+def _code(error: Segment) -> int | None:
+    """ERR-3.1 where it is a code of table 0357."""
+    return next((number for number in _ERRORS_READ if str(number) == error.value(3).strip()), None)
+
+
+def _text(error: Segment, code: int | None) -> str:
+    """``OBX[3]-5: 102 Data type error``, or what of it there is."""
+    said = f"{code} {_ERRORS_READ[code]}" if code is not None else ""
+    return ": ".join(filter(None, (_location(error), said)))
+
+
+def _location(error: Segment) -> str:
+    """ERR-2 as far as it names a segment that we send, its occurrence and field."""
+    name, occurrence, field = (error.value(2, component).strip() for component in (1, 2, 3))
+    if name not in SEGMENT_NAMES:
+        return ""
+    if not _OCCURRENCE.fullmatch(occurrence):
+        return name
+    return f"{name}[{occurrence}]" + (f"-{field}" if _FIELD.fullmatch(field) else "")

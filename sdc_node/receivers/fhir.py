@@ -111,7 +111,12 @@ class FhirReceiver:
             raise FhirReceiverError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
         try:
             self._database = await asyncio.to_thread(_open, self._directory)
-        except (OSError, DatabaseError) as error:
+        except OSError as error:
+            listener.close()
+            raise FhirReceiverError(
+                f"{self._directory}: {error.strerror}; name a folder that this user may write to"
+            ) from error
+        except DatabaseError as error:
             listener.close()
             raise FhirReceiverError(str(error)) from error
         self._server = _Server(await asyncio.to_thread(self._config))

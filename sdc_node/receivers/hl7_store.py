@@ -31,6 +31,8 @@ MIGRATIONS: Final = (
 )
 KEPT_REFUSALS: Final = 10_000
 """Refused messages that are kept, newest first; accepted ones are never dropped."""
+MAX_CONTROL_ID: Final = 199
+"""Characters of MSH-10 that are kept apart from the message (HL7 v2.6); a message with more is refused."""
 
 Stored = Literal["new", "repeat", "conflict"]
 
@@ -65,7 +67,7 @@ def store(connection: sqlite3.Connection, arrival: Arrival) -> Stored:
 
     ``conflict``, with nothing kept, when an accepted message has its control id and other bytes.
     """
-    key = (arrival.sender, arrival.control_id)
+    key = (arrival.sender, arrival.control_id[:MAX_CONTROL_ID])
     if arrival.verdict == "CA":
         row = connection.execute(
             "SELECT id, body FROM hl7_message WHERE sender = ? AND control_id = ? AND verdict = 'CA'", key
@@ -86,8 +88,7 @@ def store(connection: sqlite3.Connection, arrival: Arrival) -> Stored:
         (
             arrival.received,
             arrival.kind,
-            arrival.sender,
-            arrival.control_id,
+            *key,
             arrival.verdict,
             arrival.reason,
             arrival.body,
@@ -133,11 +134,15 @@ def show_message(directory: Path, id: int | str) -> str:  # noqa: A002 - the wor
 
 def message_body(directory: Path, id: int | str) -> bytes:  # noqa: A002 - the word of the command line
     """Give the bytes of one message as they came; errors as for ``show_message``."""
-    text = str(id)
+    text = str(id).encode(errors="backslashreplace").decode()  # a lone surrogate is in no message
     rows = _query(
         directory,
         "SELECT body FROM hl7_message WHERE id = ? OR control_id = ? ORDER BY id = ? DESC, id DESC LIMIT 1",
-        (number := int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1, text, number),
+        (
+            number := int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1,
+            text[:MAX_CONTROL_ID],
+            number,
+        ),
     )
     if not rows:
         raise LookupError(f"no message {text} in {directory}; list them to see which there are")

@@ -45,6 +45,7 @@ class _Period:
         self.end: int | None = None
         self.continuous: dict[str, list[_Told]] = {}
         self.intermittent: list[_Told] = []
+        self.earlier: list[_Told] = []  # intermittent, and measured before the patient was bound
 
 
 def chosen(batches: Iterable[ReportBatch], *, period: int, grace: int, stopped: int) -> Iterator[Expected]:
@@ -87,7 +88,7 @@ def _associated(mdib: Mdib, mds: str) -> PatientContextState | None:
 def _periods(batches: Iterable[ReportBatch]) -> list[_Period]:
     done: list[_Period] = []
     running: dict[tuple[str, str], _Period] = {}
-    told: dict[tuple[str, str], int] = {}
+    told: dict[tuple[str, str], tuple[int, object]] = {}
 
     def end(key: tuple[str, str], at: int) -> None:
         running[key].end = at
@@ -114,20 +115,23 @@ def _periods(batches: Iterable[ReportBatch]) -> list[_Period]:
             time = batch.arrived if value.determination_time is None else value.determination_time
             here = running[batch.device, update.mds]
             descriptor = batch.after.find(handle)
-            bound = here.bound
-            if (
-                value.determination_time is not None
-                and bound is not None
+            foreign = (
+                here.bound is not None
+                and value.determination_time is not None
+                and value.determination_time < here.bound
                 and descriptor.metric_category != "Set"
-                and value.determination_time < bound
-            ):
-                continue  # measured before this patient was associated
+            )
             one = _Told(time, batch.arrived, update.state, batch.after)
+            if descriptor.metric_availability == "Cont" and foreign:
+                continue
             if descriptor.metric_availability == "Cont":
                 here.continuous.setdefault(handle, []).append(one)
-            elif not (batch.replayed and time <= told.get((batch.device, handle), -1)):
-                told[batch.device, handle] = time
-                here.intermittent.append(one)
+                continue
+            before = told.get((batch.device, handle))  # each new determination exactly once (5.2.6)
+            if before is not None and (before[1] == value or (batch.replayed and time <= before[0])):
+                continue
+            told[batch.device, handle] = time, value
+            (here.earlier if foreign else here.intermittent).append(one)
     return done + list(running.values())
 
 
@@ -146,9 +150,11 @@ def _messages(one: _Period, period: int, grace: int, stopped: int) -> Iterator[E
             )
         ]
         values += [told for told in one.intermittent if start <= told.arrived and (last or told.arrived < end)]
-        rows = [row for told in values if (row := _row(told)) is not None]
-        if rows:
-            yield Expected(one.device, one.mds, start, end, one.patient, rows)
+        earlier = [told for told in one.earlier if start <= told.arrived and (last or told.arrived < end)]
+        for patient, told_of in ((one.patient, values), (NOBODY, earlier)):
+            rows = [row for told in told_of if (row := _row(told)) is not None]
+            if rows:
+                yield Expected(one.device, one.mds, start, end, patient, rows)
         start = end
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from sdc_node.ledger import read_ledger
-from tests.end_to_end.readback import Event, Message, event_of, pcd, stored
+from tests.end_to_end.readback import NOBODY, Event, Message, event_of, pcd, stored
 
 OPEN = {"active", "latched"}
 
@@ -104,11 +104,14 @@ def _said(message: Message) -> tuple[str, ...]:
 
 
 def _overlaps(messages: Sequence[Message]) -> Iterator[str]:
-    """R8037: an instant of an MDS is in one interval, over restarts too."""
-    windows: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    """R8037: an instant of an MDS is in one interval, over restarts too.
+
+    What was measured before the patient was associated goes beside the patient's interval, without a patient.
+    """
+    windows: dict[tuple[str, bool], list[tuple[int, int]]] = defaultdict(list)
     for message in pcd(messages, 1):
-        windows[message.equipment].append(message.window)
-    for equipment, found in windows.items():
+        windows[message.equipment, message.patient == NOBODY].append(message.window)
+    for (equipment, _), found in windows.items():
         found.sort()
         for (_, end), (start, _) in itertools.pairwise(found):
             if start < end:

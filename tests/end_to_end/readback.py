@@ -1,5 +1,6 @@
 """What a receiver stored, read back by python-hl7: nothing here knows how the node writes a message."""
 
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -120,8 +121,9 @@ class Event(NamedTuple):
 
     @property
     def condition(self) -> str:
-        """The handle in an event id `<handle>.<SequenceId>.<StateVersion>` (R8052)."""
-        return self.id.rsplit(".", 2)[0]
+        """The handle in an event id `<handle>.<SequenceId>.<StateVersion>` (R8052), of ours with a fourth part."""
+        found = re.fullmatch(r"(.+)\.[0-9a-f-]{36}\.\d+(\.\d+)?", self.id)
+        return found[1] if found else self.id.rsplit(".", 2)[0]
 
 
 def event_of(message: Message) -> Event:

@@ -1,4 +1,7 @@
-"""A device with two alert conditions and three signals, told what happens and asked what is told of it."""
+"""A device with two alert conditions and three signals, told what happens and asked what is told of it.
+
+It has one metric too, which the first condition is about, and whoever it is told to belong to.
+"""
 
 from decimal import Decimal
 from typing import Any
@@ -11,10 +14,13 @@ from mdib_models.descriptors import (
     AlertConditionDescriptor,
     AlertSignalDescriptor,
     AlertSystemDescriptor,
+    ChannelDescriptor,
     LimitAlertConditionDescriptor,
     MdsDescriptor,
+    NumericMetricDescriptor,
+    VmdDescriptor,
 )
-from mdib_models.identity import MdibVersionGroup
+from mdib_models.identity import MdibVersionGroup, MdsKey
 from mdib_models.mirror import Folded, Mdib, fold, snapshot
 from mdib_models.states import (
     AlertConditionState,
@@ -22,21 +28,42 @@ from mdib_models.states import (
     AlertSystemState,
     LimitAlertConditionState,
     MdsState,
+    NumericMetricState,
+    NumericMetricValue,
+    PatientContextState,
+    Quality,
 )
-from mdib_models.updates import DescriptionPart, Report, ReportBatch
+from mdib_models.updates import Association, DescriptionPart, Report, ReportBatch
 from tests.mdib_models.strategies import DEVICE, SEQUENCE
 
 DESCRIPTORS = (
     MdsDescriptor(handle="mds0"),
     AlertSystemDescriptor(handle="as0", parent="mds0"),
     LimitAlertConditionDescriptor(
-        handle="low", parent="as0", kind="Phy", priority="Me", type=CodedValue("196670"), max_limits=Range()
+        handle="low",
+        parent="as0",
+        kind="Phy",
+        priority="Me",
+        type=CodedValue("196670"),
+        source=("vmd0", "spo2"),
+        max_limits=Range(),
     ),
     AlertConditionDescriptor(handle="leads", parent="as0", kind="Tec", priority="Lo", type=CodedValue("196882")),
     AlertSignalDescriptor(handle="aud", parent="as0", condition_signaled="low", manifestation="Aud", latching=True),
     AlertSignalDescriptor(handle="vis", parent="as0", condition_signaled="low", manifestation="Vis", latching=True),
     AlertSignalDescriptor(handle="tec", parent="as0", condition_signaled="leads", manifestation="Vis", latching=True),
+    VmdDescriptor(handle="vmd0", parent="mds0"),
+    ChannelDescriptor(handle="ch0", parent="vmd0"),
+    NumericMetricDescriptor(
+        handle="spo2",
+        parent="ch0",
+        unit=CodedValue("262688"),
+        metric_category="Msrmt",
+        metric_availability="Cont",
+        resolution=Decimal(1),
+    ),
 )
+VALUE = NumericMetricValue(quality=Quality("Vld"), determination_time=4900, value=Decimal(86))
 STATES = (
     MdsState(descriptor_handle="mds0"),
     AlertSystemState(descriptor_handle="as0", activation_state="On"),
@@ -47,6 +74,7 @@ STATES = (
     AlertSignalState(descriptor_handle="aud", activation_state="On"),
     AlertSignalState(descriptor_handle="vis", activation_state="On"),
     AlertSignalState(descriptor_handle="tec", activation_state="On"),
+    NumericMetricState(descriptor_handle="spo2", metric_value=VALUE),
 )
 
 QUIET = {"presence": "Off", "activation_state": "On"}
@@ -71,6 +99,7 @@ class Alarmed:
         self.open: dict[AlertKey, OpenAlert] = {}
         self.clock = 100_000
         self.last: Step | None = None
+        self.whose = Association(reason="no-associated-patient")
 
     def change(self, **changes: dict[str, Any]) -> tuple[AlertOccurrence, ...]:
         """One report: handle -> what of its state changed."""
@@ -87,6 +116,12 @@ class Alarmed:
             below = [each for _, each in self.mdib.walk(handle)]
             parts += [DescriptionPart("Del", (each,)) for each in [*reversed(below), self.mdib.descriptors[handle]]]
         return self.report(description=tuple(parts))
+
+    def hand_over(self, who: str, since: int = 0, **changes: dict[str, Any]) -> tuple[AlertOccurrence, ...]:
+        """The MDS is another patient's from the next report on."""
+        patient = PatientContextState(descriptor_handle="pc", handle=f"pc.{who}", binding_start_time=since)
+        self.whose = Association(patient=patient, since=since)
+        return self.change(**changes)
 
     def report(self, **fields: Any) -> tuple[AlertOccurrence, ...]:
         """Any report, folded without a violation and evaluated."""
@@ -113,6 +148,7 @@ class Alarmed:
     def evaluate(self, batch: ReportBatch) -> tuple[AlertOccurrence, ...]:
         """What a batch tells; the open alerts pass through JSON, as over a restart."""
         self.mdib = batch.after
+        batch = msgspec.structs.replace(batch, associations={MdsKey(DEVICE, "mds0"): self.whose})
         self.last = step(self.open, batch)
         assert {key: alert.key for key, alert in self.last.open.items()} == {key: key for key in self.last.open}
         saved = msgspec.json.encode(list(self.last.open.values()))

@@ -11,7 +11,15 @@ from mdib_models.descriptors import AlertConditionDescriptor, AlertSignalDescrip
 from mdib_models.identity import MdibVersionGroup
 from mdib_models.mirror import fold, link
 from mdib_models.states import AlertConditionState, AlertSignalState
-from mdib_models.updates import DescriptionPart, GapUpdate, LinkUpdate, Report, ReportBatch
+from mdib_models.updates import (
+    AlertUpdate,
+    Association,
+    DescriptionPart,
+    GapUpdate,
+    LinkUpdate,
+    Report,
+    ReportBatch,
+)
 from tests.mdib_models.alarmed import ACKNOWLEDGED, LATCHED, LEADS, LOW, QUIET, SOUNDING, Alarmed, phases
 from tests.mdib_models.strategies import SEQUENCE
 
@@ -41,7 +49,7 @@ def test_p_false_to_true_starts(quiet):
     (told,) = quiet.change(low=PRESENT, aud=SOUNDING, vis=SOUNDING)
     assert (told.phase, told.snapshot.state, told.number, told.closes) == ("start", "active", 0, False)
     assert told.key == LOW
-    assert quiet.open == {LOW: OpenAlert(told.id, LOW, told.onset, told.snapshot, 0)}
+    assert quiet.open == {LOW: OpenAlert(told.id, LOW, told.onset, told.snapshot, quiet.whose, 0)}
 
 
 def test_active_to_gone_without_a_latched_signal_ends(active):
@@ -124,6 +132,20 @@ def test_r8078_a_priority_to_or_from_none_changes_the_type_too_and_is_an_update(
 )
 def test_any_other_reportable_change_is_an_update(active, handle, fields):
     assert phases(active.change(**{handle: fields})) == [("update", "active")]
+
+
+@pytest.mark.parametrize("kind", ["Phy", "Tec", "Oth"])
+def test_r8078_a_priority_to_or_from_none_is_an_update_of_every_kind(quiet, kind):
+    quiet.describe(low={"kind": kind})
+    quiet.change(low=PRESENT)
+    assert phases(quiet.change(low={"actual_priority": "None"})) == [("update", "active")]
+    assert phases(quiet.change(low={"actual_priority": "Hi"})) == [("update", "active")]
+    assert phases(quiet.change(low={"actual_priority": "Lo"})) == [("deescalate", "active")]
+
+
+def test_a_change_of_source_is_an_update(active):
+    (told,) = active.describe(low={"source": ("vmd0",)})
+    assert (told.phase, told.snapshot.source, told.captured) == ("update", ("vmd0",), None)
 
 
 def test_a_change_of_code_or_text_is_an_update(active):
@@ -301,15 +323,45 @@ def test_r8062_start_and_end_have_the_devices_time(quiet):
 
 
 @pytest.mark.parametrize("determined", [5000, 4000])
-def test_r8062_a_live_end_has_the_devices_time_even_if_it_is_not_newer(active, determined):
+def test_r8062_a_live_end_has_the_time_of_arrival_where_the_devices_is_not_newer(active, determined):
     (told,) = active.change(low={"presence": False, "determination_time": determined}, aud=QUIET, vis=QUIET)
-    assert (told.phase, told.time) == ("end", determined)
+    assert (told.phase, told.time) == ("end", active.clock)
+
+
+def test_r8062_a_condition_that_is_switched_off_ends_when_that_arrives_and_not_at_its_onset(active):
+    (told,) = active.change(low={"activation_state": "Off"}, aud=QUIET, vis=QUIET)
+    assert (told.phase, told.time, told.onset) == ("end", active.clock, 5000)
 
 
 def test_another_determination_time_alone_is_no_new_occurrence_while_all_is_seen(active):
     old = active.open[LOW].id
     assert active.change(low={"determination_time": 5500}) == ()
     assert active.open[LOW].id == old
+
+
+def skipping(device, **changes):
+    """A report after one that was not seen: the gap was tolerated."""
+    state = device._changed("low", changes)
+    state = msgspec.structs.replace(state, state_version=state.state_version + 1)
+    after = msgspec.structs.replace(
+        device.mdib,
+        version=MdibVersionGroup(SEQUENCE, device.mdib.version.mdib_version + 2),
+        states={**device.mdib.states, "low": state},
+    )
+    updates = (AlertUpdate("mds0", state),)
+    device.clock += 1000
+    return device.evaluate(
+        ReportBatch(device=LOW.device, before=device.mdib, after=after, updates=updates, arrived=device.clock)
+    )
+
+
+def test_a_tolerated_gap_with_another_determination_time_missed_an_end_and_a_start(active):
+    old = active.open[LOW].id
+    end, start = skipping(active, **AGAIN)
+    assert (end.id, end.phase, end.time) == (old, "end", active.clock)
+    assert (start.phase, start.time, start.number) == ("start", 7000, 0)
+    assert start.id == f"low.{SEQUENCE[9:]}.8"
+    assert skipping(active, determination_time=7000) == ()
 
 
 def test_r8062_the_update_to_latched_has_the_devices_time(active):
@@ -343,7 +395,9 @@ def test_which_phases_close():
     told |= {"end": True, "reset": True}
     snapshot = take_snapshot(Alarmed().mdib, "low")
     for phase, closes in told.items():
-        each = AlertOccurrence(id="i", key=LOW, phase=phase, number=1, time=1, onset=1, snapshot=snapshot)
+        each = AlertOccurrence(
+            id="i", key=LOW, phase=phase, number=1, time=1, onset=1, snapshot=snapshot, association=Association()
+        )
         assert each.closes is closes
 
 

@@ -138,11 +138,10 @@ class Bedside:
     def complete(self, batch):
         if self.raw:
             return batch
+        batch = msgspec.structs.replace(batch, associations=self._associations.of(batch))
         stepped = step(self._alerts, batch)
         self._alerts = dict(stepped.open)
-        return msgspec.structs.replace(
-            batch, associations=self._associations.of(batch), occurrences=stepped.occurrences
-        )
+        return msgspec.structs.replace(batch, occurrences=stepped.occurrences)
 
     def snapshot(self, at=T0):
         """The first GetMdib."""
@@ -176,7 +175,10 @@ class Bedside:
     def clock(self, at, shows):
         return self.report("component", at, self._next("clock", date_and_time=shows))
 
-    def patient(self, at, who, *, association="Assoc", validator=NURSE, weight=None, handle=None, bound=None):
+    def mode(self, at, mode):
+        return self.report("component", at, self._next("mds", operating_mode=mode))
+
+    def patient(self, at, who, *, association="Assoc", validator=NURSE, weight=None, handle=None, bound=0):
         """Associate `who`, and disassociate whoever else was."""
         core = PatientDemographics(
             familyname=f"Name-{who}", sex="F", weight=None if weight is None else Measurement(Decimal(weight), code(1))
@@ -203,6 +205,16 @@ class Bedside:
             )
         )
         return self.report("context", at, *states)
+
+    def handover(self, at):
+        """An alert that is open while its patient leaves, and that the next patient has too."""
+        return [
+            self.snapshot(at),
+            self.patient(at + 1, "a"),
+            self.alarm(at + 2, present=True),
+            self.patient(at + 3, "b"),
+            self.alarm(at + 4, present=False),
+        ]
 
     def location(self, at, bed, *, handle="lc.1", validator=NURSE, association="Assoc"):
         known = self.mdib.contexts.get(handle)

@@ -141,15 +141,18 @@ async def test_refused_is_a_dead_letter_at_once(outbox, caplog):
     assert "his (bulk): a is a dead letter: CR: version" in caplog.text
 
 
-async def test_a_sender_that_fails_on_an_item_buries_it_and_goes_on(outbox, caplog):
-    receiver = Receiver(a=[KeyError("x")] * 3)
-    await outbox.put([item("a"), item("b")])
+async def test_a_sender_that_fails_on_an_item_still_owes_it_and_lets_others_pass(outbox, caplog):
+    receiver = Receiver(a=[KeyError("Jane Doe")] * 5)
+    await outbox.put([item("a"), item("b", key="device-2")])
     async with sending(outbox, receiver) as delivery:
+        await asyncio.wait_for(receiver.arrived.wait(), 5)
         await emptied(delivery)
-        assert delivery.counts.sent == 1
-    (letter,) = await outbox.dead_letters(HIS)
-    assert letter.reason == "the sender failed: KeyError (3 times)"
-    assert "KeyError" in caplog.text
+        assert (delivery.counts.sent, delivery.counts.retried, delivery.counts.refused) == (2, 5, 0)
+    assert not await outbox.dead_letters(HIS)
+    assert receiver.ids.index("b") < 5
+    assert "his (bulk): the sender failed on a: KeyError in " in caplog.text
+    assert "Receiver.__call__, line " in caplog.text
+    assert "Doe" not in caplog.text
 
 
 async def test_a_send_without_end_is_cut_off(outbox):
@@ -205,7 +208,7 @@ async def test_a_file_that_fails_is_waited_for_and_nothing_is_lost(outbox, monke
 
 
 async def test_an_error_that_nobody_foresaw_does_not_end_the_lane(outbox, monkeypatch, caplog):
-    head, failures = outbox.head, [RuntimeError("bug")]
+    head, failures = outbox.head, [RuntimeError("Jane Doe")]
 
     async def failing(*arguments):
         if failures:
@@ -216,7 +219,8 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_lane(outbox, monkey
     await outbox.put([item("a")])
     async with sending(outbox, Receiver()) as delivery:
         await emptied(delivery)
-    assert "RuntimeError: bug" in caplog.text
+    assert "his (bulk): the sender failed: RuntimeError in " in caplog.text
+    assert "Doe" not in caplog.text
 
 
 async def test_stopping_ends_at_the_deadline_and_what_was_cut_off_waits(outbox):

@@ -140,7 +140,7 @@ async def test_a_run_whose_devices_do_not_come_is_given_up(tmp_path, monkeypatch
 
 STATUS = msgspec.json.decode(
     b"""{"ready": true, "not_ready": [], "clock": "", "received": {}, "sinks": {}, "dropped": {}, "failed": {},
-    "destinations": [], "open_alerts": 0, "devices": [
+    "destinations": [], "open_alerts": 0, "problems": {}, "devices": [
     {"device": "urn:uuid:a", "model": "", "state": "connecting", "reason": "", "since": 0},
     {"device": "urn:uuid:b", "model": "", "state": "live", "reason": "", "since": 0}]}""",
     type=demos.Status,
@@ -149,9 +149,12 @@ STATUS = msgspec.json.decode(
 
 def test_a_run_without_a_node_has_no_sums(tmp_path):
     demo = Demo(tmp_path)
-    with pytest.raises(DemoError, match="stopped before the node was started"):
+    with pytest.raises(DemoError, match="stopped before the node ran"):
         demo.counted()
     demo._node = Child("node", (), tmp_path)
+    with pytest.raises(DemoError, match="stopped before the node ran"):
+        demo.counted()
+    demo._port = 1
     with pytest.raises(DemoError, match=r"the node left no status; see .*node\.log"):
         demo.counted()
     assert first_examples(Demo(tmp_path)) is None

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.errors import MulticastBlocked
 from sdc_node import node, pki
-from sdc_node.config import Config, load
+from sdc_node.config import Config, ConfigError, load
 from sdc_node.directory import DirectoryError
 from sdc_node.ledger import read_ledger
 from sdc_node.receivers import fhir_listing, hl7_store
@@ -69,10 +69,11 @@ def configured(tmp_path, certs):
 
 
 class Running:
-    """A node that runs: its port, and its status."""
+    """A node that runs: its port, what it waits for, and its status."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, waiting: str) -> None:
         self.port = port
+        self.waiting = waiting
         self.stop = asyncio.Event()
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -92,13 +93,13 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(config: Config, certs: Path | None = None) -> AsyncIterator[Running]:
     """`node.run` in a task; stopped at the end, and what it raised is raised."""
-    began: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    began: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
-    task = asyncio.create_task(node.run(config, certs, began.set_result, stop))
+    task = asyncio.create_task(node.run(config, certs, lambda port, waiting: began.set_result((port, waiting)), stop))
     await asyncio.wait({began, task}, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
     try:
         if began.done():
-            made = Running(began.result())
+            made = Running(*began.result())
             made.stop = stop
             yield made
     finally:
@@ -145,7 +146,7 @@ async def follow_and_deliver(configured, pump, hl7, fhir):
         assert status.received["MetricUpdate"] > 0
 
 
-async def test_r1540_no_device_is_followed_before_a_time_service_is_known(configured, pump, monkeypatch):
+async def test_r1540_no_device_is_followed_before_a_time_service_is_known(configured, pump, monkeypatch, caplog):
     answers = [TimeStatus(synchronised=False, accuracy_ms=None, detail="nobody keeps it")]
 
     def watch(*, required, limit_ms):
@@ -167,6 +168,8 @@ async def test_r1540_no_device_is_followed_before_a_time_service_is_known(config
     )
     config = config.model_copy(update={"node": config.node.model_copy(update={"require_time_sync": True})})
     async with running(config) as made:
+        assert made.waiting.startswith("waiting for a time service; no device is followed until then")
+        assert caplog.messages.count(made.waiting) == 1
         assert await made.get("/ready") == (503, "not ready: no time service: nobody keeps it\n")
         assert (await made.get("/health"))[0] == 200
         await asyncio.sleep(1.2)  # longer than the node waits between two looks
@@ -259,9 +262,14 @@ async def test_what_is_in_the_way_of_a_start_is_raised_in_one_line(configured, t
         port = taken.getsockname()[1]
         config = config.model_copy(update={"node": config.node.model_copy(update={"port": port})})
         assert "set another [node] port" in await told(TelemetryError, config)
-    blocked = await configured(consumer='interface = "203.0.113.7"\n')
-    assert "no multicast on 203.0.113.7" in await told(MulticastBlocked, blocked)
-    async with running(await configured()) as made:  # nothing of all that is still in the way
+    elsewhere = await configured(consumer='interface = "203.0.113.7"\n')
+    assert "203.0.113.7 is no address of this host" in await told(ConfigError, elsewhere)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("consumers.discovery.adhoc._hears_itself", lambda _interface: False)
+        assert "no multicast on 127.0.0.1" in await told(MulticastBlocked, await configured(consumer=""))
+    unused = 'discover = false\ninterface = "203.0.113.7"\n'
+    async with running(await configured(consumer=unused)) as made:  # nothing of all that is still in the way
+        assert made.waiting == ""
         await made.until(lambda now: now.ready)
 
 

@@ -6,6 +6,7 @@ import logging
 import msgspec
 import pytest
 
+import sdc_node.pipeline as pipeline_module
 from mdib_models.identity import MdsKey
 from sdc_node.pipeline import Pipeline, Remembered
 
@@ -147,6 +148,73 @@ async def test_a_failing_sink_is_counted_and_stops_nobody(device, caplog):
     assert "Name-a" not in caplog.text
 
 
+async def test_what_a_sink_failed_on_is_counted_kept_and_told_again_word_for_word_by_the_next_life(device):
+    memory, good, bad = Memory(), Taker("good"), Taker("bad", fails={"accept"})
+    pipeline = await running([good, bad], memory)
+    await pipeline.offer(device.patient(1, "a"))
+    await pipeline.offer(device.values(2, 2, spo2=86))
+    await pipeline.offer(device.alarm(3, present=True))
+    await pipeline.offer(device.values(4, 4, spo2=97))
+    await pipeline.close(0)
+    assert (pipeline.failed["bad"], pipeline.not_told) == (4, {"bad": 1})
+    assert memory.remembered().untold == good.batches[2].occurrences
+    again = Taker()
+    restarted = await running([again], memory)
+    await restarted.offer(device.snapshot(5))
+    await restarted.close(0)
+    assert again.batches[0].occurrences == good.batches[2].occurrences
+    (told,) = again.batches[0].occurrences
+    assert (str(told.captured.metric_value.value), told.association.patient.handle) == ("86", "pc.a")
+    assert memory.remembered().untold == ()
+
+
+async def test_what_is_kept_of_a_sink_that_always_fails_is_bounded(device, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "MAX_NOT_TOLD", 2)
+    memory, bad = Memory(), Taker("bad", fails={"accept"})
+    pipeline = await running([bad], memory)
+    for at in range(1, 6):
+        await pipeline.offer(device.alarm(at, present=bool(at % 2)))
+    await pipeline.close(0)
+    assert pipeline.not_told == {"bad": 2}
+    assert [told.phase for told in memory.remembered().untold] == ["start", "end"]
+
+
+async def test_an_alert_open_across_a_change_of_patient_is_told_of_each_under_its_own(device):
+    sink, memory = Taker(), Memory()
+    pipeline = await running([sink], memory)
+    await pipeline.offer(device.patient(1, "a"))
+    await pipeline.offer(device.alarm(2, present=True))
+    await pipeline.offer(device.patient(3, "b"))
+    await pipeline.close(0)
+    (start,), (end, again) = (batch.occurrences for batch in sink.batches[1:])
+    assert [(told.phase, told.association.patient.handle) for told in (start, end, again)] == [
+        ("start", "pc.a"),
+        ("end", "pc.a"),
+        ("start", "pc.b"),
+    ]
+    assert start.id == end.id != again.id
+    assert memory.remembered().open.association.patient.handle == "pc.b"
+
+
+async def test_a_sink_that_goes_on_failing_is_told_once_and_once_when_it_works_again(device, caplog):
+    bad = Taker("bad", fails={"accept"})
+    pipeline = await running([bad])
+    with caplog.at_level(logging.WARNING):
+        for number in range(1, 6):
+            await pipeline.offer(device.values(number, hr=70))
+        async with asyncio.timeout(5):
+            while pipeline.failed["bad"] < 5:  # noqa: ASYNC110 - counters tell nobody
+                await asyncio.sleep(0)
+        bad.fails.clear()
+        await pipeline.offer(device.values(6, hr=70))
+        await pipeline.offer(device.values(7, hr=70))
+        await pipeline.close(0)
+    assert (pipeline.failed, pipeline.sent) == ({"bad": 5}, {"bad": 2})
+    first, second = caplog.messages
+    assert first.startswith("sink bad fails since a batch of ")
+    assert second == "sink bad works again; it failed on 5 so far"
+
+
 async def test_a_sink_that_cannot_start_is_told_and_all_are_stopped(device):
     good, bad = Taker("good"), Taker("bad", fails={"start"})
     pipeline = Pipeline([good, bad], Memory(), lane_capacity=8)
@@ -171,7 +239,7 @@ async def test_an_alert_is_saved_before_a_sink_gets_it_and_as_told_when_every_si
     assert list(memory.alerts) == [(device.device, "mds", "ac.spo2")]
     told = quick.batches[0].occurrences[0]
     assert memory.remembered().open.id == told.id
-    assert [untold.occurrence for untold in memory.remembered().untold] == [told]
+    assert memory.remembered().untold == (told,)
     slow.gate.set()
     await slow.until(1)
     await settle()
@@ -197,8 +265,8 @@ async def test_killed_before_every_sink_has_it_the_alert_is_told_again_and_then_
     await restarted.close(0)
     retold, now = again.batches
     assert retold.occurrences == first.batches[1].occurrences
-    assert retold.associations == first.batches[1].associations
-    assert retold.associations[MdsKey(device.device, "mds")].patient.handle == "pc.a"
+    assert retold.occurrences[0].association.patient.handle == "pc.a"
+    assert retold.associations == now.associations, "what an MDS is told to be now is never the past"
     assert [(told.id, told.phase) for told in now.occurrences] == [(retold.occurrences[0].id, "end")]
     assert now.associations[MdsKey(device.device, "mds")].patient.handle == "pc.b"
     assert left.alerts == {}
@@ -239,7 +307,7 @@ async def test_killed_again_and_again_an_alert_is_told_until_it_has_been_taken(d
         await asyncio.wait_for(memory.saved.wait(), 5)
         await settle()
         left = Memory(memory.alerts)
-        phases = [untold.occurrence.phase for untold in left.remembered().untold]
+        phases = [untold.phase for untold in left.remembered().untold]
         assert phases == ["start", *["continue"] * (len(phases) - 1)]
         stuck.gate.set()
         await pipeline.close(0)
@@ -338,3 +406,14 @@ async def test_an_alert_latched_before_anyone_looked_is_not_told(device, caplog)
         await pipeline.close(0)
     assert sink.batches[0].occurrences == ()
     assert "latched without having been seen" in caplog.text
+
+
+async def test_an_alert_of_another_version_is_forgotten_and_counted_and_the_node_starts(caplog):
+    memory = Memory({("urn:uuid:1", "mds", "ac.spo2"): b'{"open": 7}'})
+    taker = Taker()
+    pipeline = Pipeline([taker], memory, lane_capacity=10)
+    with caplog.at_level(logging.ERROR):
+        await pipeline.start()
+    assert (pipeline.not_read, pipeline.open_alerts()) == (1, 0)
+    assert "forgotten" in caplog.text
+    await pipeline.close(0)

@@ -154,3 +154,14 @@ async def test_a_corrupt_file_is_told_in_one_line(tmp_path):
     path.write_bytes(b"no database" * 500)
     with pytest.raises(DatabaseError, match=r"state\.db: not a database of this node; move it away"):
         await State.open(path)
+
+
+async def test_what_was_told_is_remembered_by_destination(tmp_path):
+    state = await State.open(tmp_path / "state.sqlite")
+    await state.save_told("hl7", {("device", "mds", "m.sys"): 1, ("device", "mds", "m.dia"): 2})
+    await state.save_told("hl7", {("device", "mds", "m.sys"): 3})
+    await state.close()
+    state = await State.open(tmp_path / "state.sqlite")
+    assert await state.told("hl7") == {("device", "mds", "m.sys"): 3, ("device", "mds", "m.dia"): 2}
+    assert await state.told("other") == {}
+    await state.close()

@@ -42,7 +42,9 @@ def board():
     def board(*, mirror=None, watch=None):
         session = SimpleNamespace(state="live", reason="snapshot taken", mirror=mirror or empty(EPR))
         fleet = SimpleNamespace(
-            sessions={EPR: session}, counters=lambda: {"dropped_overrun": 2, "connects": 1, "discovery_dropped_x": 1}
+            sessions={EPR: session},
+            problems=lambda: {"https://10.0.0.5/x": "nobody listens"},
+            counters=lambda: {"dropped_overrun": 2, "connects": 1, "discovery_dropped_x": 1},
         )
         pipeline = SimpleNamespace(
             received={"MetricUpdate": 3},
@@ -86,6 +88,7 @@ def test_every_number_is_told(board):
             DestinationStatus("hl7", "bulk", 6, 60, 7, 8, 9, "bulk refused"),
         ],
         open_alerts=5,
+        problems={"https://10.0.0.5/x": "nobody listens"},
     )
 
 
@@ -123,3 +126,16 @@ def test_the_last_status_is_left_in_a_private_file(board, tmp_path):
     path.unlink()
     made.write(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_full_disk_costs_the_new_status_only_and_is_one_line(board, tmp_path, caplog):
+    path = tmp_path / "status.json"
+    path.write_text("the one before")
+    (tmp_path / "status.json.new").symlink_to("/dev/full")
+    board().write(path)
+    (line,) = caplog.messages
+    assert line == f"the last status cannot be left in {path}: No space left on device"
+    assert [each.name for each in tmp_path.iterdir()] == ["status.json"]
+    assert path.read_text() == "the one before"
+    board().write(tmp_path / "gone" / "status.json")
+    assert caplog.messages[1].endswith("gone/status.json: No such file or directory")

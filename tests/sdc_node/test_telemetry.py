@@ -1,5 +1,6 @@
 """/health, /ready, /metrics and /status over loopback, and that nothing in them names a patient."""
 
+import asyncio
 import re
 import socket
 
@@ -40,6 +41,7 @@ STATUS = Status(
         ),
     ],
     open_alerts=2,
+    problems={"https://10.0.0.5/x": "nobody listens"},
 )
 
 
@@ -172,3 +174,29 @@ async def test_it_listens_on_loopback_only_and_leaves_the_port_free():
     await again.start()
     assert again.port == port
     await again.stop()
+
+
+async def test_bad_input_what_is_no_http_leaves_no_traceback_in_the_log(serve, caplog):
+    caplog.set_level("INFO")
+    get = await serve(lambda: STATUS)
+    port = int(get.__closure__[0].cell_contents.port)
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for wrong in (b"nonsense\r\n\r\n", head + b"zz\r\n", head + b"5\r\nab\r\n0\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(wrong)
+        writer.write_eof()
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await writer.wait_closed()
+    assert (await get("/health"))[0] == 200
+    assert [record.message for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+async def test_a_status_that_cannot_be_told_is_500_and_one_line(serve, caplog):
+    def broken():
+        raise ValueError("whom it is about")
+
+    get = await serve(broken)
+    assert (await get("/status"))[:2] == (500, "the node failed to tell; see its log\n")
+    assert caplog.messages == ["/status could not be answered: ValueError"]
+    assert (await get("/health"))[0] == 200

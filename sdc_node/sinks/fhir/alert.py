@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from mdib_models.alerts import AlertOccurrence
 from mdib_models.coding import CodedValue
 from mdib_models.descriptors import (
-    AlertConditionDescriptor,
     AlertSignalDescriptor,
     ChannelDescriptor,
     MdsDescriptor,
@@ -19,16 +18,17 @@ from mdib_models.descriptors import (
 from mdib_models.identity import Handle
 from mdib_models.mirror import Mdib
 from mdib_models.states import AlertSignalState, NumericMetricState
-from mdib_models.updates import Association
 from sdc_node.sinks.fhir.device import language, without_empty
 from sdc_node.sinks.fhir.identity import Device, Identifier, patient_reference
 from sdc_node.sinks.fhir.metric import range_quantities
 from sdc_node.sinks.fhir.observation import ExportedDescriptor, instant, is_test, meta_source
 from sdc_node.sinks.fhir.terms import Json, coded, concept, unit_fields
-from sdc_node.sinks.fhir.validity import HTEST, TABLE
+from sdc_node.sinks.fhir.validity import HTEST
 
 _ALARM = CodedValue(code="196616", symbolic_code_name="MDC_EVT_ALARM")
 """For a condition without a type of its own."""
+_VALID = frozenset({"Vld", "Vldated"})
+"""What may stand without a mark of doubt, as in HL7 (SDPi R8017)."""
 _PRESENCE: Mapping[str, str] = {"active": "present", "latched": "latched", "inactive": "ended"}
 
 
@@ -37,14 +37,15 @@ def alert_identifier(identities: Device, occurrence: AlertOccurrence) -> Identif
     return identities.alert(occurrence.id)
 
 
-def alert_observation(
-    mdib: Mdib, identities: Device, occurrence: AlertOccurrence, association: Association, built: int
-) -> Json:
-    """The Observation of an occurrence as of now; `built` (ms) is its `issued`. Raises Skipped for impossible times."""
+def alert_observation(mdib: Mdib, identities: Device, occurrence: AlertOccurrence, built: int) -> Json:
+    """The Observation of an occurrence; `built` (ms) is its `issued`. Raises Skipped for impossible times.
+
+    Subject, limits and value are those of the occurrence; the rest is as it stands in `mdib`.
+    """
     lang = language(mdib, identities.mds)
     snapshot = occurrence.snapshot
     codes = identities.names.codes
-    sources = [*_sources(mdib, identities, occurrence.key.condition)]
+    sources = [*_sources(mdib, identities, occurrence)]
     metric = next((reference for reference in sources if reference["type"] == "DeviceMetric"), None)
     found: Json = {
         "resourceType": "Observation",
@@ -59,7 +60,7 @@ def alert_observation(
         "status": "final" if occurrence.closes else "preliminary",
         "category": [coded(codes("obs-category"), "device-alert")],
         "code": concept(snapshot.code, lang) or concept(_ALARM, lang),
-        "subject": patient_reference(association.patient) or identities.identifier.reference("Device"),
+        "subject": patient_reference(occurrence.association.patient) or identities.identifier.reference("Device"),
         "focus": sources,
         "effectivePeriod": _period(occurrence),
         "issued": instant(built),
@@ -81,10 +82,12 @@ def _period(occurrence: AlertOccurrence) -> Json:
     return period
 
 
-def _sources(mdib: Mdib, identities: Device, condition: Handle) -> Iterator[Json]:
-    """References to the metrics and components that the condition speaks of, those that are in the MDIB."""
-    for handle in getattr(mdib.find(condition), "source", ()):
+def _sources(mdib: Mdib, identities: Device, occurrence: AlertOccurrence) -> Iterator[Json]:
+    """References to the metrics and components that the condition speaks of, those that are in its MDS."""
+    for handle in occurrence.snapshot.source:
         descriptor = mdib.find(handle)
+        if mdib.mds_of(handle) != identities.mds:  # another MDS's tree has names of its own
+            continue
         if isinstance(descriptor, ExportedDescriptor) or hasattr(descriptor, "metric_category"):
             yield identities.metric(handle).reference("DeviceMetric")
         elif isinstance(descriptor, MdsDescriptor | VmdDescriptor | ChannelDescriptor):
@@ -103,12 +106,12 @@ def _components(mdib: Mdib, identities: Device, occurrence: AlertOccurrence, lan
     yield word("phase", "alert-phase", occurrence.phase)
     yield word("priority", "alert-priority", snapshot.priority)
     yield word("kind", "alert-kind", snapshot.kind)
-    source = _numeric_source(mdib, occurrence.key.condition)
     if snapshot.limits is not None:
+        source = _numeric_source(mdib, occurrence)
         unit = unit_fields(source.unit, lang) if source is not None else {}
         for bound, quantity in range_quantities(snapshot.limits, unit).items():
             yield component(f"limit-{bound}", {"valueQuantity": quantity})
-    if source is not None and (value := _number(mdib, source, lang)) is not None:
+    if (value := _number(mdib, occurrence, lang)) is not None:
         yield component("value", {"valueQuantity": value})
     for inactivation in snapshot.inactivation:
         yield word("inactivation", "alert-inactivation", inactivation)
@@ -119,24 +122,21 @@ def _components(mdib: Mdib, identities: Device, occurrence: AlertOccurrence, lan
         yield component("signal", {"valueCodeableConcept": {"coding": codings}})
 
 
-def _numeric_source(mdib: Mdib, condition: Handle) -> NumericMetricDescriptor | None:
-    descriptor = mdib.find(condition)
-    sources = descriptor.source if isinstance(descriptor, AlertConditionDescriptor) else ()
-    found = (mdib.find(handle) for handle in sources)
+def _numeric_source(mdib: Mdib, occurrence: AlertOccurrence) -> NumericMetricDescriptor | None:
+    found = (mdib.find(handle) for handle in occurrence.snapshot.source)
     return next((source for source in found if isinstance(source, NumericMetricDescriptor)), None)
 
 
-def _number(mdib: Mdib, source: NumericMetricDescriptor, lang: str) -> Json | None:
-    """The value that the condition stands on; none that its validity forbids to show."""
-    state = mdib.states.get(source.handle)
+def _number(mdib: Mdib, occurrence: AlertOccurrence, lang: str) -> Json | None:
+    """The value that the condition stood on, where it is a valid number: a component has no place to doubt it."""
+    state = occurrence.captured
     value = state.metric_value if isinstance(state, NumericMetricState) else None
-    if value is None or value.value is None or not value.value.is_finite():
+    if state is None or value is None or value.value is None or not value.value.is_finite():
         return None
-    row = TABLE[value.quality.validity]
-    if not row.keeps:
+    metric = mdib.find(state.descriptor_handle)
+    if value.quality.validity not in _VALID or not isinstance(metric, NumericMetricDescriptor):
         return None
-    comparator = {"comparator": row.comparator} if row.comparator else {}
-    return {"value": value.value, **comparator, **unit_fields(source.unit, lang)}
+    return {"value": value.value, **unit_fields(metric.unit, lang)}
 
 
 def _signals(mdib: Mdib, condition: Handle) -> Iterator[tuple[AlertSignalDescriptor, AlertSignalState]]:

@@ -19,7 +19,10 @@ MAX_RETRY_AFTER = 3600.0
 Verdict = Literal["accepted", "retryable", "poison"]
 
 RETRYABLE = frozenset({408, 409, 429})
-"""4xx that another try may turn; every 5xx is one too, every other 4xx (412 included) is poison."""
+"""4xx of an entry that another try may turn; every 5xx is one too, every other 4xx (412 included) is poison."""
+POISON = frozenset({400, 412, 413, 415, 422})
+"""Statuses of a whole answer that speak of what was sent. Any other, such as 302, 401 or 404, says that the address,
+the login or the server is wrong, and would be said of every bundle."""
 
 _ISSUE_CODES = frozenset(
     {
@@ -117,8 +120,11 @@ class FhirClient:
             return Response("retryable", None, "no answer in time")
         except aiohttp.ClientConnectorCertificateError as error:
             return Response("retryable", None, f"the server's certificate is refused: {error.certificate_error}")
-        except (aiohttp.ClientError, OSError) as error:
-            return Response("retryable", None, f"{type(error).__name__}: {error}")
+        except OSError as error:
+            reason = ": ".join([type(error).__name__, *([error.strerror] if error.strerror else [])])
+            return Response("retryable", None, reason)
+        except (aiohttp.ClientError, UnicodeError) as error:  # their texts repeat bytes of the peer, or the host
+            return Response("retryable", None, type(error).__name__)
         return _judge(answer.status, answer.headers, content, expected)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -151,15 +157,22 @@ def count_entries(body: bytes) -> int:
 
 
 def verdict_of(status: int) -> Verdict:
-    """What an HTTP status says about sending the same again."""
+    """What the status of one entry says about sending the same again."""
     if 200 <= status < 300:
         return "accepted"
     return "retryable" if status >= 500 or status in RETRYABLE else "poison"
 
 
+def verdict_of_answer(status: int) -> Verdict:
+    """What the HTTP status of a whole answer says about sending the same again."""
+    if 200 <= status < 300:
+        return "accepted"
+    return "poison" if status in POISON else "retryable"
+
+
 def _judge(status: int, headers: Mapping[str, str], content: bytes | None, expected: int) -> Response:
     wait = _retry_after(headers.get("Retry-After"))
-    verdict = verdict_of(status)
+    verdict = verdict_of_answer(status)
     if verdict != "accepted":
         issues = _issues(_decoded(content))
         return Response(verdict, status, " ".join([f"HTTP {status}", *issues]), retry_after=wait)

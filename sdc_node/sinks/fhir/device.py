@@ -57,9 +57,18 @@ def extension(url: str, kind: str, value: object) -> Json:
 
 
 def device(
-    mdib: Mdib, descriptor: Component, identities: Device, parent: Json | None, association: Association
+    mdib: Mdib,
+    descriptor: Component,
+    identities: Device,
+    parent: Json | None,
+    association: Association,
+    *,
+    gone: bool = False,
 ) -> Json:
-    """The Device of an MDS, VMD or channel; `parent` is the reference to the one above it (None for an MDS)."""
+    """The Device of an MDS, VMD or channel; `parent` is the reference to the one above it (None for an MDS).
+
+    `gone` says that it is no longer there: `mdib` is the last one that knew it.
+    """
     lang = language(mdib, identities.mds)
     identifiers: tuple[Identifier, ...] = (identities.component(descriptor.handle),)
     if isinstance(descriptor, MdsDescriptor):
@@ -69,7 +78,7 @@ def device(
         identifiers += tuple(component_ids(mdib, descriptor.handle))
         if isinstance(descriptor, VmdDescriptor):
             identifiers += tuple(equipment_identifiers(descriptor))
-    activation = getattr(mdib.states.get(descriptor.handle), "activation_state", "On")
+    activation = "Off" if gone else getattr(mdib.states.get(descriptor.handle), "activation_state", "On")
     found: Json = {
         "resourceType": "Device",
         "meta": {"profile": [POCD + profile]},

@@ -36,8 +36,13 @@ _AVAILABILITY: Mapping[str, str] = {"Intr": "intr", "Cont": "cont"}
 _RANGE_TYPES = "http://hl7.org/fhir/uv/pocd/CodeSystem/reference-range-type"
 
 
-def device_metric(mdib: Mdib, descriptor: MetricDescriptor, identities: Device, source: Json, parent: Json) -> Json:
-    """The DeviceMetric of a metric; `source` refers to its MDS, `parent` to its channel."""
+def device_metric(
+    mdib: Mdib, descriptor: MetricDescriptor, identities: Device, source: Json, parent: Json, *, gone: bool = False
+) -> Json:
+    """The DeviceMetric of a metric; `source` refers to its MDS, `parent` to its channel.
+
+    `gone` says that the device no longer has it: `mdib` is the last one that knew it.
+    """
     lang = language(mdib, identities.mds)
     state = mdib.states.get(descriptor.handle)
     is_text = isinstance(descriptor, StringMetricDescriptor | EnumStringMetricDescriptor)
@@ -52,7 +57,7 @@ def device_metric(mdib: Mdib, descriptor: MetricDescriptor, identities: Device, 
         "unit": None if is_text else concept(descriptor.unit, lang),
         "source": source,
         "parent": parent,
-        "operationalStatus": OPERATIONAL_STATUS[getattr(state, "activation_state", "On")],
+        "operationalStatus": "off" if gone else OPERATIONAL_STATUS[getattr(state, "activation_state", "On")],
         "category": CATEGORY[descriptor.metric_category],
         "measurementPeriod": _period(descriptor),
     }

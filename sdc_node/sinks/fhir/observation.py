@@ -8,6 +8,7 @@ import msgspec
 from mdib_models.coding import CodedValue
 from mdib_models.descriptors import (
     AlertConditionDescriptor,
+    ClockDescriptor,
     EnumStringMetricDescriptor,
     NumericMetricDescriptor,
     StringMetricDescriptor,
@@ -16,6 +17,7 @@ from mdib_models.identity import Handle
 from mdib_models.mirror import Mdib
 from mdib_models.states import (
     AlertConditionState,
+    ClockState,
     EnumStringMetricState,
     MdsState,
     NumericMetricState,
@@ -45,7 +47,11 @@ from sdc_node.sinks.fhir.validity import HTEST, judged
 ExportedDescriptor = NumericMetricDescriptor | StringMetricDescriptor | EnumStringMetricDescriptor
 ExportedState = NumericMetricState | StringMetricState | EnumStringMetricState
 
-_SETTINGS = frozenset({"Set", "Preset", "Rcmm"})
+CLOCK_LIMIT = 10_000
+"""How far (ms) a continuous value's time may be from its arrival before the device's clock is held to be wrong."""
+
+_NOT_IN_FORCE = frozenset({"Preset", "Rcmm"})
+"""Settings that were prepared or are recommended: the device does not act on them."""
 _VENTILATORS = frozenset({"70001", "70002", "70003"})
 """MDC_DEV_SYS_PT_VENT_*: what these measure is what the machine does, not a spontaneous vital sign (mapping 1.10)."""
 
@@ -77,11 +83,13 @@ class Context(msgspec.Struct, frozen=True):
     association: Association
     alarms: Mapping[Handle, str]
     """`in-alarm` or `alarm-inhibited` of each metric that is (fhir_mapping 1.4)."""
+    clock_unsynced: bool
+    """Whether the MDS says that its clock is not to be trusted (fhir_mapping 1.6)."""
 
 
 def context(mdib: Mdib, identities: Device, association: Association) -> Context:
     """Look once at what every Observation of the MDS needs."""
-    return Context(mdib, identities, association, _alarms(mdib))
+    return Context(mdib, identities, association, _alarms(mdib), _clock_unsynced(mdib, identities.mds))
 
 
 def instant(ms: int) -> str:
@@ -110,12 +118,14 @@ def observation(shared: Context, sample: Sample) -> Json:
     descriptor = mdib.find(state.descriptor_handle)
     if not isinstance(descriptor, ExportedDescriptor):
         raise Skipped("not-a-metric")
+    if descriptor.metric_category in _NOT_IN_FORCE:
+        raise Skipped("not-in-force")
     value = state.metric_value
     if value is None:
         raise Skipped("no-value-yet")
     lang = language(mdib, identities.mds)
     sites = state.body_site or descriptor.body_site
-    setting = descriptor.metric_category in _SETTINGS
+    setting = descriptor.metric_category == "Set"
     patient = None if setting else patient_reference(shared.association.patient)
     vital = _vital_sign(shared, descriptor, sites) if patient is not None else None
     code = concept(descriptor.type, lang, loinc=vital.loinc if vital else ())
@@ -138,6 +148,8 @@ def observation(shared: Context, sample: Sample) -> Json:
         found.setdefault("interpretation", []).append(coded(MEASUREMENT_STATUS, alarm))
     if value.quality.mode != "Real" or is_test(mdib, identities.mds):
         found["meta"]["security"].append(HTEST)
+    if shared.clock_unsynced or _time_is_off(descriptor, sample):
+        found["meta"]["tag"] = [{"system": identities.names.codes("tag"), "code": "clock-unsynced"}]
     kind = "Numeric" if isinstance(descriptor, NumericMetricDescriptor) else "Enumeration"
     found["meta"] = without_empty(
         {"source": meta_source(mdib), "profile": [f"{POCD}{kind}Observation"], **found["meta"]}
@@ -214,6 +226,24 @@ def _reference_ranges(descriptor: ExportedDescriptor, state: ExportedState, lang
     unit = unit_fields(descriptor.unit, lang)
     ranges = (range_quantities(limits, unit) for limits in state.physiological_range)
     return [bounds for bounds in ranges if bounds]
+
+
+def _clock_unsynced(mdib: Mdib, mds: Handle) -> bool:
+    """Whether a clock of the MDS is not synchronised, or stepped and still shows times from before (SDPi R1522)."""
+    clocks = (mdib.states.get(child.handle) for child in mdib.children(mds) if isinstance(child, ClockDescriptor))
+    return any(
+        isinstance(clock, ClockState) and (not clock.remote_sync or clock.activation_state == "StndBy")
+        for clock in clocks
+    )
+
+
+def _time_is_off(descriptor: ExportedDescriptor, sample: Sample) -> bool:
+    """Whether a continuous value's time cannot be true: beyond CLOCK_LIMIT ahead, or older than a new one can be."""
+    if descriptor.metric_availability != "Cont":
+        return False
+    age = sample.arrived - sample.time
+    period = max(0.0, descriptor.determination_period or 0.0) * 1000
+    return age < -CLOCK_LIMIT or age > CLOCK_LIMIT + period
 
 
 def _alarms(mdib: Mdib) -> dict[Handle, str]:

@@ -24,7 +24,7 @@ from mdib_models.descriptors import (
     StringMetricDescriptor,
     VmdDescriptor,
 )
-from mdib_models.identity import Handle
+from mdib_models.identity import Handle, MdibVersionGroup
 from mdib_models.mirror import Mdib
 from mdib_models.updates import Association
 from sdc_node.sinks.fhir.alert import alert_identifier, alert_observation
@@ -93,23 +93,67 @@ def render_tree(mdib: Mdib, mds: Handle, association: Association, stamps: Stamp
     if not isinstance(mdib.descriptors[mds], MdsDescriptor):
         raise KeyError(mds)
     identities = device_of(mdib, mds, Names(stamps.namespace))
-    walked = [mdib.descriptors[mds], *(descriptor for _, descriptor in mdib.walk(mds))]
-    components = [descriptor for descriptor in walked if isinstance(descriptor, _COMPONENTS)]
-    metrics = [descriptor for descriptor in walked if isinstance(descriptor, _METRICS)]
-    ordered = [*components, *metrics]
-    chunks = [ordered[start : start + MAX_ENTRIES] for start in range(0, len(ordered), MAX_ENTRIES)]
+    chunks = _chunks(_ordered(mdib, mds))
     contents = [[*_tree_entries(mdib, chunk, identities, association)] for chunk in chunks]
+    return _transactions("tree", mdib, mdib.version, mds, contents, stamps)
+
+
+def render_gone(before: Mdib, after: Mdib, stamps: Stamps) -> tuple[Message, ...]:
+    """Transactions that turn off what a device had and has no longer: nothing is deleted (fhir_mapping 1.11, 7).
+
+    That is each Device and DeviceMetric of `before` that no part of `after` is found by. They must be sent before the
+    trees of `after`, for what succeeds an MDS may bear its identifiers too.
+    """
+    names = Names(stamps.namespace)
+    kept = {
+        _found_by(identities, descriptor)
+        for identities in _devices(after, names)
+        for descriptor in _ordered(after, identities.mds)
+    }
+    messages: list[Message] = []
+    for identities in _devices(before, names):
+        ordered = _ordered(before, identities.mds)
+        chunks = _chunks([one for one in ordered if _found_by(identities, one) not in kept])
+        contents = [[*_tree_entries(before, chunk, identities, Association(), gone=True)] for chunk in chunks]
+        messages += _transactions("gone", before, after.version, identities.mds, contents, stamps).messages
+    return tuple(messages)
+
+
+def _transactions(
+    what: str, mdib: Mdib, version: MdibVersionGroup, mds: Handle, contents: Sequence[list[Json]], stamps: Stamps
+) -> Tree:
+    """The entries as transactions, which `version` tells from the same ones at another time."""
     content = hashlib.sha256(b"".join(map(_ENCODER.encode, contents))).hexdigest()
-    version = mdib.version
+    instance_id = "" if version.instance_id is None else str(version.instance_id)
     messages = []
     for number, entries in enumerate(contents):
         for entry in entries:
             entry["resource"]["meta"] = {"source": meta_source(mdib), **entry["resource"]["meta"]}
-        instance_id = "" if version.instance_id is None else str(version.instance_id)
         place = (version.sequence_id, instance_id, str(version.mdib_version), str(number))
-        bundle_id = digest("tree", mdib.device, mds, content, *place)
+        bundle_id = digest(what, mdib.device, mds, content, *place)
         messages.append(_bundle("transaction", bundle_id, entries, stamps))
     return Tree(tuple(messages), content)
+
+
+def _devices(mdib: Mdib, names: Names) -> list[Device]:
+    return [device_of(mdib, one.handle, names) for one in mdib.children(None) if isinstance(one, MdsDescriptor)]
+
+
+def _ordered(mdib: Mdib, mds: Handle) -> list[_COMPONENTS | _METRICS]:
+    """What becomes a Device, parents first, then what becomes a DeviceMetric."""
+    walked = [mdib.descriptors[mds], *(descriptor for _, descriptor in mdib.walk(mds))]
+    components = [descriptor for descriptor in walked if isinstance(descriptor, _COMPONENTS)]
+    metrics = [descriptor for descriptor in walked if isinstance(descriptor, _METRICS)]
+    return [*components, *metrics]
+
+
+def _chunks(ordered: Sequence[_COMPONENTS | _METRICS]) -> list[Sequence[_COMPONENTS | _METRICS]]:
+    return [ordered[start : start + MAX_ENTRIES] for start in range(0, len(ordered), MAX_ENTRIES)]
+
+
+def _found_by(identities: Device, descriptor: _COMPONENTS | _METRICS) -> Identifier:
+    handle = descriptor.handle
+    return identities.component(handle) if isinstance(descriptor, _COMPONENTS) else identities.metric(handle)
 
 
 def _tree_entries(
@@ -117,6 +161,8 @@ def _tree_entries(
     chunk: Sequence[_COMPONENTS | _METRICS],
     identities: Device,
     association: Association,
+    *,
+    gone: bool = False,
 ) -> Iterator[Json]:
     here = {descriptor.handle for descriptor in chunk}
 
@@ -125,14 +171,13 @@ def _tree_entries(
         return {"reference": uuid_of(identifier)} if handle in here else identifier.reference("Device")
 
     for descriptor in chunk:
+        identifier = _found_by(identities, descriptor)
         parent = reference(descriptor.parent) if descriptor.parent is not None else None
         if isinstance(descriptor, _COMPONENTS):
-            identifier = identities.component(descriptor.handle)
-            resource = device(mdib, descriptor, identities, parent, association)
+            resource = device(mdib, descriptor, identities, parent, association, gone=gone)
         else:
-            identifier = identities.metric(descriptor.handle)
             source = reference(identities.mds)
-            resource = device_metric(mdib, descriptor, identities, source, parent or source)
+            resource = device_metric(mdib, descriptor, identities, source, parent or source, gone=gone)
         yield {"fullUrl": uuid_of(identifier), "resource": resource, "request": _update(resource, identifier)}
 
 
@@ -142,7 +187,7 @@ def render_observations(
     """Batches of Observations of one MDS, each of at most MAX_ENTRIES and about MAX_BYTES.
 
     `samples` are all of that MDS, and `association` says whose they are. A sample whose Observation cannot be made is
-    counted by reason: not-a-metric, no-value-yet, no-code, time-out-of-range.
+    counted by reason: not-a-metric, not-in-force, no-value-yet, no-code, time-out-of-range.
     """
     shared = context(mdib, device_of(mdib, mds, Names(stamps.namespace)), association)
     skipped: Counter[str] = Counter()
@@ -179,11 +224,11 @@ def _parts(entries: Sequence[Json]) -> Iterator[list[Json]]:
         yield part
 
 
-def render_alert(mdib: Mdib, occurrence: AlertOccurrence, association: Association, stamps: Stamps) -> Rendered:
+def render_alert(mdib: Mdib, occurrence: AlertOccurrence, stamps: Stamps) -> Rendered:
     """A batch of the one Observation of an alert occurrence, in its present phase."""
     identities = device_of(mdib, occurrence.key.mds, Names(stamps.namespace))
     try:
-        resource = alert_observation(mdib, identities, occurrence, association, stamps.built)
+        resource = alert_observation(mdib, identities, occurrence, stamps.built)
     except Skipped as skip:
         return Rendered((), {skip.reason: 1})
     identifier = alert_identifier(identities, occurrence)

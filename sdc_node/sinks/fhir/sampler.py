@@ -1,6 +1,6 @@
 """Chooses which metric values become Observations (`fhir_mapping` 7). No I/O and no clock; times in ms."""
 
-from collections import Counter, deque
+from collections import deque
 
 from mdib_models.descriptors import MetricDescriptor
 from mdib_models.identity import Handle, MdsKey
@@ -22,7 +22,6 @@ class Sampler:
         self._each: deque[Waiting] = deque()
         self._told: dict[tuple[MdsKey, Handle], tuple[str, int]] = {}
         self._next: int | None = None
-        self.counters: Counter[str] = Counter()
 
     def accept(self, batch: ReportBatch) -> None:
         """Take a batch in. A value whose device is no longer live is kept with the time at which it was true."""
@@ -37,9 +36,8 @@ class Sampler:
             key = MdsKey(batch.device, update.mds)
             determined = update.state.metric_value.determination_time
             association = batch.associations.get(key, Association())
-            if not association.may_carry(descriptor, determined):
-                self.counters["before-association"] += 1
-                continue
+            if not association.may_carry(descriptor, determined):  # measured on somebody else: nobody's, then
+                association = Association(location=association.location, reason="measured-before-association")
             time = batch.arrived if determined is None else determined
             sample = Waiting(
                 key=key,

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -31,3 +32,19 @@ class FhirSettings(BaseModel):
         pattern=r"^https?://[^\s/?#]+[^\s?#]*[^\s?#/]$",
         description="base of our identifier and code systems; set one that your organisation owns, and keep it",
     )
+
+    @field_validator("base_url")
+    @classmethod
+    def _names_a_host(cls, base_url: str) -> str:
+        try:
+            parts = urlsplit(base_url)
+            _ = parts.port  # read only now
+        except ValueError:
+            raise ValueError("its host is no address, or its port no number from 0 to 65535") from None
+        if not parts.hostname:
+            raise ValueError("names no host")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError("its host is no host name: a part of it is empty, too long or forbidden") from None
+        return base_url

@@ -25,17 +25,17 @@ from mdib_models.updates import (
     ReportBatch,
     Update,
 )
-from sdc_node.database import DatabaseError
 from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
-from sdc_node.faultpoints import reach
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import LANES, Item, Lane, Outbox, wall_clock
+from sdc_node.owing import RETRY_SECONDS, Owing
 from sdc_node.sinks.fhir.client import FhirClient, count_entries
 from sdc_node.sinks.fhir.render import (
     Message,
     Rendered,
     Stamps,
     render_alert,
+    render_gone,
     render_observations,
     render_tree,
 )
@@ -67,8 +67,7 @@ class FhirSink:
     ) -> None:
         self.name = settings.name
         self._namespace = settings.namespace
-        self._outbox = outbox
-        self._ledger = ledger
+        self._owing = Owing(outbox, ledger)
         self._now = now
         self._counted: Counter[str] = Counter()
         self._sampler = Sampler(period=round(settings.interval * 1000))
@@ -118,22 +117,24 @@ class FhirSink:
 
     def counters(self) -> Mapping[str, int]:
         """Rendered resources by kind, and entries by what the server said of them."""
-        sampled = self._sampler.counters.items()
-        return {**self._counted, **{f"dropped_{name}": number for name, number in sampled}}
+        return {**self._counted, **{f"dropped_{name}": number for name, number in self._owing.dropped.items()}}
 
     async def _sample(self) -> None:
         while True:
             due = self._sampler.next_due()
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
+            if self._owing.holds:
+                pause = RETRY_SECONDS if pause is None else min(pause, RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
                     await self._wake.wait()
             due = self._sampler.next_due()
-            if due is None or due > self._now():
+            is_due = due is not None and due <= self._now()
+            if not is_due and not self._owing.holds:
                 continue
             try:
-                await self._owe(self._observations(self._sampler.take(self._now())))
+                await self._owe(self._observations(self._sampler.take(self._now())) if is_due else [])
             except Exception as error:  # noqa: BLE001 - the next round must still come
                 self._counted["failed_rounds"] += 1
                 _LOG.error("%s: a round of Observations could not be committed: %s", self.name, type(error).__name__)
@@ -146,7 +147,7 @@ class FhirSink:
 
     def _trees(self, batch: ReportBatch) -> tuple[list[Item], dict[MdsKey, _SentTree]]:
         """The tree of each MDS that is not on the server as it is now, and what is on it once that is committed."""
-        items, trees = [], {}
+        items, trees = self._gone(batch), {}
         for key, association in batch.associations.items():
             known = self._sent_trees.get(key)
             if (
@@ -161,6 +162,16 @@ class FhirSink:
                 items += self._items("bulk", batch.device, tree.messages)
             trees[key] = _SentTree(tree.digest, association)
         return items, trees
+
+    def _gone(self, batch: ReportBatch) -> list[Item]:
+        """What turns off the Devices and DeviceMetrics of what the device no longer has."""
+        if not any(isinstance(update, DescriptionUpdate) for update in batch.updates):
+            return []
+        for handle in batch.before.descriptors.keys() - batch.after.descriptors.keys():
+            self._sent_trees.pop(MdsKey(batch.device, handle), None)  # an MDS that comes back must be turned on
+        messages = render_gone(batch.before, batch.after, self._stamps())
+        self._counted["gone_rendered"] += sum(message.entries for message in messages)
+        return self._items("bulk", batch.device, messages)
 
     def _observations(self, samples: Sequence[Waiting]) -> list[Item]:
         """Batches of those who share MDS, patient and mirror: alarm flags and version are those of their moment."""
@@ -181,11 +192,10 @@ class FhirSink:
         return items
 
     def _alert(self, occurrence: AlertOccurrence, batch: ReportBatch) -> list[Item]:
-        key = MdsKey(occurrence.key.device, occurrence.key.mds)
         # a condition that is gone from the MDIB is told of from the mirror in which it still was
         mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
         try:
-            rendered = render_alert(mdib, occurrence, batch.associations.get(key, Association()), self._stamps())
+            rendered = render_alert(mdib, occurrence, self._stamps())
         except Exception as error:  # noqa: BLE001 - the rest of the batch must still go
             self._not_rendered("alerts", 1, error)
             return []
@@ -212,15 +222,8 @@ class FhirSink:
         return Stamps(built=self._now(), namespace=self._namespace)
 
     async def _owe(self, items: Sequence[Item]) -> None:
-        if not items:
-            return
-        reach("rendered")
-        try:
-            owed = await self._outbox.put(items, ledger=self._ledger)
-        except DatabaseError:
-            self._counted["dropped_not_committed"] += len(items)
-            raise
-        self._counted["entries_owed"] += sum(count_entries(item.body) for item in items if item.id in owed)
+        owed = await self._owing.put(items)
+        self._counted["entries_owed"] += sum(count_entries(item.body) for item in owed)
 
     def _counted_entries(self, accepted: int, rejected: int) -> None:
         self._counted["entries_accepted"] += accepted
@@ -239,11 +242,16 @@ def _may_change_tree(update: Update, before: Mdib) -> bool:
             return not isinstance(state, BatteryState)
         case MetricUpdate(state=metric):
             old = before.states.get(metric.descriptor_handle)
-            return getattr(old, "activation_state", None) != metric.activation_state
+            return _metric(old) != _metric(metric)
         case AlertUpdate(state=LimitAlertConditionState() as limit):
             old = before.states.get(limit.descriptor_handle)
             return not isinstance(old, LimitAlertConditionState) or old.limits != limit.limits
     return False
+
+
+def _metric(state: object) -> tuple[object, ...]:
+    told = ("activation_state", "physical_connector", "physiological_range")
+    return tuple(getattr(state, name, None) for name in told)
 
 
 def _clock(state: ClockState) -> tuple[object, ...]:

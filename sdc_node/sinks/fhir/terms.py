@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -29,6 +30,7 @@ URI_SYSTEM = "urn:ietf:rfc:3986"
 
 _UCUM_SYSTEMS = frozenset({UCUM, "urn:oid:2.16.840.1.113883.6.8"})
 _DOTTED = re.compile(r"[0-2](\.(0|[1-9]\d*))+", re.ASCII)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.", re.ASCII)
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 _PER_MINUTE = frozenset({"/min"})
@@ -36,6 +38,18 @@ _PERCENT = frozenset({"%"})
 _DEGREES = frozenset({"Cel", "[degF]"})
 _WEIGHT = frozenset({"kg", "g", "[lb_av]"})
 _LENGTH = frozenset({"cm", "[in_i]"})
+
+
+_SPELLINGS: Mapping[int, tuple[str, ...]] = {
+    262656: ("1",),
+    268160: ("dyn.s.m2/cm5",),
+    270464: ("dyn.s.m2/cm5",),
+}
+"""Units that UCUM is told otherwise than the code table says (mapping 5).
+
+No unit is "1". MDC_DIM_DYNE_SEC_PER_M_SQ_PER_CM_5 (268160) means by its name a resistance per area, but devices send it
+for the index, which is resistance times area like 270464; nobody measures the other.
+"""
 
 
 class VitalSign(msgspec.Struct, frozen=True):
@@ -60,6 +74,7 @@ _VITAL_SIGNS: Mapping[int, VitalSign] = {
     150392: VitalSign(("8333-7", "8310-5"), _DEGREES),
     188420: VitalSign(("8332-9", "8329-5", "8310-5"), _DEGREES),
     188424: VitalSign(("8331-1", "8310-5"), _DEGREES),
+    188428: VitalSign(("8310-5",), _DEGREES),
     188436: VitalSign(("60834-9", "8329-5", "8310-5"), _DEGREES),
     188452: VitalSign(("8328-7", "8310-5"), _DEGREES),
     188736: VitalSign(("29463-7",), _WEIGHT),
@@ -99,9 +114,17 @@ def localized(texts: tuple[LocalizedText, ...], lang: str) -> str | None:
 
 
 def uri(raw: str) -> str:
-    """An identifier root or coding system as a URI: a bare OID gets its prefix; blanks, which no URI holds, go."""
+    """An identifier root or coding system as an absolute URI, which FHIR asks for; empty where there is nothing.
+
+    Blanks, which no URI holds, go; a bare OID gets its prefix; a bare word, such as the sdc.ctxt.loc.detail of
+    IEEE 11073-20701, becomes urn:x-biceps:<word>.
+    """
     joined = "".join(raw.split())
-    return f"urn:oid:{joined}" if _DOTTED.fullmatch(joined) else joined
+    if _DOTTED.fullmatch(joined):
+        return f"urn:oid:{joined}"
+    if not joined or _ABSOLUTE.match(joined):
+        return joined
+    return "urn:x-biceps:" + quote(joined, errors="replace")
 
 
 def codings(coded: CodedValue) -> list[Json]:
@@ -164,7 +187,8 @@ def units(unit: CodedValue) -> tuple[str, ...]:
         if other.coding_system in {None, nomenclature.MDC}:
             candidates.append(other.code)
     terms = (nomenclature.by_code(code, "unit") for code in candidates)
-    return next((term.ucum for term in terms if term is not None and term.ucum), ())
+    spellings = (_SPELLINGS.get(term.code, term.ucum) for term in terms if term is not None)
+    return next((spelling for spelling in spellings if spelling), ())
 
 
 def unit_fields(unit: CodedValue, lang: str, allowed: frozenset[str] | None = None) -> Json:

@@ -122,6 +122,8 @@ class MllpClient:
             ) from None
         except OSError as error:
             raise MllpUnreachable(f"{self.host}:{self.port} cannot be reached: {_why(error)}") from error
+        except ValueError:  # UnicodeError is one: a name that IDNA or TLS cannot take
+            raise MllpUnreachable(f"{self.host}:{self.port} cannot be reached: its name is no host name") from None
         _keep_alive(writer)
         self.connects += 1
         self._frames = Frames(self._max_ack)

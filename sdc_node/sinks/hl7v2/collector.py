@@ -4,7 +4,8 @@ No I/O and no clock: whoever calls says what time it is. All times are ms since 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from mdib_models.descriptors import MetricDescriptor
 from mdib_models.identity import Handle, MdsKey
@@ -12,11 +13,24 @@ from mdib_models.mirror import Mdib
 from mdib_models.states import (
     ClockState,
     DistributionSampleArrayMetricState,
+    MdsState,
     NonWaveformMetricState,
     PatientDemographics,
 )
-from mdib_models.updates import Association, ComponentUpdate, LinkUpdate, MetricUpdate, ReportBatch
+from mdib_models.updates import (
+    Association,
+    ComponentUpdate,
+    DescriptionUpdate,
+    LinkUpdate,
+    MetricUpdate,
+    ReportBatch,
+)
 from sdc_node.sinks.hl7v2.interval import Demographic, Determination, Interval
+
+BEFORE_ASSOCIATION = "measured-before-association"
+"""Why an interval beside that of a patient has none: its values were measured before the patient was associated."""
+
+Told = tuple[MdsKey, Handle]
 
 DROPS = frozenset({"late", "before-association"})
 """The counters that tell of values which will not be exported; the others tell of values told already, or adjusted."""
@@ -36,12 +50,20 @@ class Collector:
         self._grace = grace
         self._max_clock_offset = max_clock_offset
         self._open: dict[MdsKey, _Open] = {}
-        self._told: dict[tuple[MdsKey, Handle], int] = {}
+        self._told: dict[Told, int] = {}
         self._offsets: dict[MdsKey, int] = {}
         self.counters: Counter[str] = Counter()
 
+    def remember(self, told: Mapping[Told, int]) -> None:
+        """Which intermittent determinations an earlier life told, by their time."""
+        self._told.update(told)
+
     def accept(self, batch: ReportBatch) -> list[Interval]:
-        """Take a batch in; returns the intervals that it closes: a patient changed, or the device is not live."""
+        """Take a batch in; returns the intervals that it closes.
+
+        That is where the subject, the place or the operating mode of an MDS changes, where its description does (a
+        value is told in the unit in which it came), and where the device is not live any more.
+        """
         closed: list[Interval] = []
         if any(isinstance(update, LinkUpdate) and update.state in {"stale", "lost"} for update in batch.updates):
             for key in [key for key in self._open if key.device == batch.device]:
@@ -49,14 +71,17 @@ class Collector:
             return closed
         for key in [key for key in self._open if key.device == batch.device and key not in batch.associations]:
             closed += self._open.pop(key).close_all(batch.arrived)
+        described = {update.mds for update in batch.updates if isinstance(update, DescriptionUpdate)}
         for key, association in batch.associations.items():
             current = self._open.get(key)
+            mode = _mode(batch.after, key)
+            if current is not None and (key.mds in described or current.ends_with(association, mode)):
+                closed += current.close_all(batch.arrived)
+                if not current.association.same_subject(association):
+                    current = None
             if current is None:
                 current = self._open[key] = _Open(key, batch.arrived, self._period, association)
-            elif not current.association.same_subject(association):
-                closed += current.close_all(batch.arrived)
-                current = self._open[key] = _Open(key, batch.arrived, self._period, association)
-            current.see(batch.after, association)
+            current.see(batch.after, association, mode)
         for update in batch.updates:
             if isinstance(update, MetricUpdate):
                 closed += self._take(update, batch)
@@ -96,14 +121,16 @@ class Collector:
         if isinstance(state, DistributionSampleArrayMetricState) or state.metric_value is None:
             return ()
         determined = state.metric_value.determination_time
-        if not current.association.may_carry(descriptor, determined):
+        owned = current.association.may_carry(descriptor, determined)
+        if descriptor.metric_availability == "Intr":
+            return self._take_intermittent(current, state, batch, owned=owned)
+        if not owned:
             self.counters["before-association"] += 1
             return ()
-        if descriptor.metric_availability == "Intr":
-            return self._take_intermittent(current, state, batch)
         time = batch.arrived if determined is None else determined + self._offsets.get(current.key, 0)
+        behind = min(self._max_clock_offset, self._period // 2)  # beyond, a clock that is slow would make all late
         if time - batch.arrived > self._max_clock_offset or (
-            batch.arrived - time > self._max_clock_offset and not batch.replayed  # a snapshot may hold what is old
+            batch.arrived - time > behind and not batch.replayed  # a snapshot may hold what is old
         ):
             self.counters["clock-beyond-limit"] += 1
             time = batch.arrived
@@ -112,21 +139,24 @@ class Collector:
         return ()
 
     def _take_intermittent(
-        self, current: "_Open", state: NonWaveformMetricState, batch: ReportBatch
+        self, current: "_Open", state: NonWaveformMetricState, batch: ReportBatch, *, owned: bool
     ) -> Iterable[Interval]:
-        """Each determination exactly once, in the interval in which it was received."""
+        """Each determination exactly once, in the interval in which it was received.
+
+        One that is not the patient's (`owned`) goes into an interval beside it that has no patient.
+        """
         assert state.metric_value is not None  # noqa: S101 - the caller looked
-        time = state.metric_value.determination_time
-        if time is None:
-            time = batch.arrived
+        determined = state.metric_value.determination_time
+        time = batch.arrived if determined is None else determined
         told = (current.key, state.descriptor_handle)
         old = batch.before.states.get(state.descriptor_handle)
-        repeats = isinstance(old, type(state)) and old.metric_value == state.metric_value and told in self._told
+        same = isinstance(old, type(state)) and old.metric_value == state.metric_value
+        repeats = same and determined is not None and told in self._told
         if repeats or (batch.replayed and self._told.get(told, -1) >= time):
             self.counters["replayed-already-told" if batch.replayed else "repeated"] += 1
             return ()
         self._told[told] = time
-        held = current.receive(Determination(state, time), batch.arrived)
+        held = current.receive(Determination(state, time), batch.arrived, owned=owned)
         if held < INTERMITTENT_CAP or batch.arrived <= current.start:  # one without a length would share its id
             return ()
         self.counters["closed-early"] += 1
@@ -148,16 +178,25 @@ class _Open:
         self._period = period
         self.end = self._end_after(start)
         self.association = association
-        self._received: list[tuple[int, Determination]] = []
+        self._received: list[_Received] = []
         self._continuous: dict[Handle, Determination] = {}
         self._ahead: dict[int, dict[Handle, Determination]] = {}  # by the end of the interval that it belongs to
         self._mdib: Mdib | None = None
+        self._mode = ""
         self._first = _demographics(association)
         self.corrected: frozenset[Demographic] = frozenset()
 
-    def see(self, mdib: Mdib, association: Association) -> None:
-        """The mirror and the association as they are now (still the same subject)."""
+    def ends_with(self, association: Association, mode: str) -> bool:
+        """Whether what is held may not go into one message with what comes now."""
+        if mode != self._mode or not self.association.same_subject(association):
+            return True
+        here, there = self.association.location, association.location
+        return (here and here.location_detail) != (there and there.location_detail)
+
+    def see(self, mdib: Mdib, association: Association, mode: str) -> None:
+        """The mirror, the association (of the same subject) and the operating mode as they are now."""
         self._mdib = mdib
+        self._mode = mode
         if association is not self.association:
             self.association = association
             now = _demographics(association)
@@ -178,9 +217,9 @@ class _Open:
             shelf[determination.state.descriptor_handle] = determination
         return True
 
-    def receive(self, determination: Determination, arrived: int) -> int:
+    def receive(self, determination: Determination, arrived: int, *, owned: bool) -> int:
         """File an intermittent value by its arrival; returns how many are held."""
-        self._received.append((arrived, determination))
+        self._received.append(_Received(arrived, determination, owned))
         return len(self._received)
 
     def close(self, at: int, *, everything: bool = False) -> Iterator[Interval]:
@@ -189,21 +228,35 @@ class _Open:
         Intermittent values that arrived in its grace belong to the next, unless `everything` is to go.
         """
         at = max(at, self.start)  # the wall clock may have been set back
-        intermittent = tuple(value for arrived, value in self._received if everything or arrived < at)
-        if self._mdib is not None and (self._continuous or intermittent):
+        taken = [one for one in self._received if everything or one.arrived < at]
+        owned = tuple(one.determination for one in taken if one.owned)
+        if self._continuous or owned:
+            yield from self._interval(at, self.association, self._continuous, owned)
+        if foreign := tuple(one.determination for one in taken if not one.owned):
+            nobody = Association(location=self.association.location, reason=BEFORE_ASSOCIATION)
+            yield from self._interval(at, nobody, {}, foreign)
+        self.start, self.end = at, self._end_after(at)
+        self._continuous = self._ahead.pop(self.end, {})
+        self._received = [] if everything else [one for one in self._received if one.arrived >= at]
+
+    def _interval(
+        self,
+        at: int,
+        association: Association,
+        continuous: Mapping[Handle, Determination],
+        intermittent: tuple[Determination, ...],
+    ) -> Iterator[Interval]:
+        if self._mdib is not None:
             yield Interval(
                 key=self.key,
                 start=self.start,
                 end=at,
                 mdib=self._mdib,
-                association=self.association,
-                continuous=self._continuous,
+                association=association,
+                continuous=continuous,
                 intermittent=intermittent,
                 corrected=self.corrected,
             )
-        self.start, self.end = at, self._end_after(at)
-        self._continuous = self._ahead.pop(self.end, {})
-        self._received = [] if everything else [one for one in self._received if one[0] >= at]
 
     def close_ended(self, at: int) -> Iterator[Interval]:
         """The intervals that have ended at `at`, without waiting for their grace."""
@@ -220,6 +273,17 @@ class _Open:
 
     def _end_after(self, start: int) -> int:
         return (start // self._period + 1) * self._period
+
+
+class _Received(NamedTuple):
+    arrived: int
+    determination: Determination
+    owned: bool
+
+
+def _mode(mdib: Mdib, key: MdsKey) -> str:
+    state = mdib.states.get(key.mds)
+    return state.operating_mode if isinstance(state, MdsState) else "Nml"
 
 
 def _demographics(association: Association) -> dict[Demographic, object]:

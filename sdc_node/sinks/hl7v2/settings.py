@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 _Eui64 = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{16}$")]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -50,3 +50,12 @@ class Hl7Settings(BaseModel):
         default="", pattern=r"^([A-Z]{3})?$", description="MSH-17: ISO 3166 three-letter code, or empty"
     )
     patient_class: str = Field(default="U", pattern=r"^[EIOPRBU]$", description="PV1-2 (R8112)")
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError("no host name: a part of it is empty, too long or forbidden") from None
+        return host

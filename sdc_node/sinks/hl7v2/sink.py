@@ -19,15 +19,14 @@ from mdib_models.alerts import AlertOccurrence
 from mdib_models.descriptors import Descriptor
 from mdib_models.identity import DeviceId, Handle, MdsKey
 from mdib_models.mirror import Mdib
-from mdib_models.updates import Association, ReportBatch
-from sdc_node.database import DatabaseError
+from mdib_models.updates import ReportBatch
 from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
-from sdc_node.faultpoints import reach
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import Item, Lane, Outbox, wall_clock
+from sdc_node.owing import RETRY_SECONDS, Owing
 from sdc_node.sinks.base import SinkError
 from sdc_node.sinks.hl7v2.client import MllpClient, MllpError
-from sdc_node.sinks.hl7v2.collector import DROPS, Collector
+from sdc_node.sinks.hl7v2.collector import BEFORE_ASSOCIATION, DROPS, Collector
 from sdc_node.sinks.hl7v2.interval import Gateway, Interval, Numbers, Stamps
 from sdc_node.sinks.hl7v2.render import numbered, render_pcd01, render_pcd04
 from sdc_node.sinks.hl7v2.settings import Hl7Settings
@@ -56,9 +55,8 @@ class Hl7Sink:
             raise SinkError(f"[[hl7]] {settings.name}: tls needs certificates")  # never in the clear instead
         self.name = settings.name
         self._settings = settings
-        self._outbox = outbox
+        self._owing = Owing(outbox, ledger)
         self._state = state
-        self._ledger = ledger
         self._now = now
         self._gateway = gateway_of(settings)
         self._collector = Collector(
@@ -82,6 +80,10 @@ class Hl7Sink:
 
     async def start(self) -> None:
         """Begin to deliver what the outbox holds, and to close intervals in time."""
+        told = await self._state.told(self.name)
+        self._collector.remember(
+            {(MdsKey(DeviceId(device), mds), handle): time for (device, mds, handle), time in told.items()}
+        )
         for delivery in self.deliveries:
             delivery.start()
         self._tick = asyncio.create_task(self._close_intervals(), name=f"sink-{self.name}-intervals")
@@ -90,17 +92,18 @@ class Hl7Sink:
         """Collect metrics; render and commit what the batch closes and tells."""
         if self._numbered.get(batch.device) is not batch.after.descriptors:
             await self._number(batch.after)
-        items = self._pcd01(self._collector.accept(batch))
+        intervals = self._collector.accept(batch)
+        items = self._pcd01(intervals)
         for occurrence in batch.occurrences:
-            key = MdsKey(occurrence.key.device, occurrence.key.mds)
-            items += self._pcd04(occurrence, batch, batch.associations.get(key, Association()))
-        await self._owe(items)
+            items += self._pcd04(occurrence, batch)
+        await self._owe(items, intervals)
         self._wake.set()
 
     async def drain(self, seconds: float) -> None:
         """Close the running intervals, commit them, and send for up to `seconds`."""
         await self._stop_tick()
-        await self._owe(self._pcd01(self._collector.drain(self._now())))
+        intervals = self._collector.drain(self._now())
+        await self._owe(self._pcd01(intervals), intervals)
         await asyncio.gather(*(delivery.stop(seconds) for delivery in self.deliveries))
 
     async def stop(self) -> None:
@@ -113,18 +116,22 @@ class Hl7Sink:
     def counters(self) -> Mapping[str, int]:
         """Rendered messages by kind, and values that did not make it into an interval, by reason."""
         collected = self._collector.counters.items()
-        return {**self._counted, **{f"dropped_{name}" if name in DROPS else name: n for name, n in collected}}
+        held = {f"dropped_{name}": number for name, number in self._owing.dropped.items()}
+        return {**self._counted, **held, **{f"dropped_{name}" if name in DROPS else name: n for name, n in collected}}
 
     async def _close_intervals(self) -> None:
         while True:
             due = self._collector.next_due()
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
+            if self._owing.holds:
+                pause = RETRY_SECONDS if pause is None else min(pause, RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
                     await self._wake.wait()
             try:
-                await self._owe(self._pcd01(self._collector.due(self._now())))
+                intervals = self._collector.due(self._now())
+                await self._owe(self._pcd01(intervals), intervals)
             except Exception as error:  # noqa: BLE001 - the next interval must still be closed
                 self._counted["failed_intervals"] += 1
                 _LOG.error("%s: an interval could not be committed: %s", self.name, type(error).__name__)
@@ -157,7 +164,7 @@ class Hl7Sink:
             items.append(self._item(control_id, "bulk", interval.key.device, body, stamps.built))
         return items
 
-    def _pcd04(self, occurrence: AlertOccurrence, batch: ReportBatch, association: Association) -> list[Item]:
+    def _pcd04(self, occurrence: AlertOccurrence, batch: ReportBatch) -> list[Item]:
         said = msgspec.json.encode(occurrence.snapshot).decode()
         parts = (
             occurrence.id,
@@ -173,9 +180,12 @@ class Hl7Sink:
         )
         # a condition that is gone from the MDIB is told of from the mirror in which it still was
         mdib = batch.after if occurrence.key.condition in batch.after.descriptors else batch.before
-        corrected = self._collector.corrected(MdsKey(occurrence.key.device, occurrence.key.mds))
+        key = MdsKey(occurrence.key.device, occurrence.key.mds)
+        now = batch.associations.get(key)
+        is_theirs = now is not None and now.same_subject(occurrence.association)
+        corrected = self._collector.corrected(key) if is_theirs else frozenset()
         try:
-            body = render_pcd04(occurrence, mdib, association, stamps, corrected=corrected)
+            body = render_pcd04(occurrence, mdib, stamps, corrected=corrected)
         except Exception as error:  # noqa: BLE001 - the rest of the batch must still go
             self._not_rendered("pcd04", error)
             return []
@@ -199,20 +209,21 @@ class Hl7Sink:
     def _order_id(self, interval: Interval) -> str:
         number = self._numbers[interval.key.device][("", interval.key.mds)]
         device = _hash(interval.key.device)[:8]
-        return f"{self._settings.eui64}-{device}-{interval.start}-{number}"
+        beside = "-0" if interval.association.reason == BEFORE_ASSOCIATION else ""
+        return f"{self._settings.eui64}-{device}-{interval.start}-{number}{beside}"
 
     def _item(self, control_id: str, lane: Lane, device: DeviceId, body: bytes, created: int) -> Item:
         return Item(id=control_id, destination=self.name, lane=lane, key=device, body=body, created=created)
 
-    async def _owe(self, items: Sequence[Item]) -> None:
-        if not items:
-            return
-        reach("rendered")
-        try:
-            await self._outbox.put(items, ledger=self._ledger)
-        except DatabaseError:
-            self._counted["dropped_not_committed"] += len(items)
-            raise
+    async def _owe(self, items: Sequence[Item], intervals: Sequence[Interval]) -> None:
+        await self._owing.put(items)
+        told: dict[tuple[str, str, str], int] = {
+            (interval.key.device, interval.key.mds, one.state.descriptor_handle): one.time
+            for interval in intervals
+            for one in interval.intermittent
+        }
+        if told:
+            await self._state.save_told(self.name, told)
 
 
 def gateway_of(settings: Hl7Settings) -> Gateway:
@@ -238,7 +249,7 @@ def _sender(client: MllpClient) -> Send:
             return Accepted()
         if ack.code in {"CR", "AR"}:
             return Refused(f"{ack.code} {ack.text}".strip())
-        return Retry(f"{ack.code} {ack.text}".strip(), "not accepted")
+        return Retry(f"{ack.code} {ack.text}".strip(), "unreachable" if ack.receiver_failed else "not accepted")
 
     return send
 

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.library import Link
 
-PLAIN = "plain HTTP only; list its EPR under allow_plaintext to follow it anyway"
+PLAIN = "plain HTTP only; give --allow-plaintext to talk to it anyway"
 
 
 @contextlib.contextmanager

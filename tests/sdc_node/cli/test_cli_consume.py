@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from consumers.discovery import Discovered
 from mdib_models.updates import ReportBatch
 from mdib_models.wire.jsonl import Opened, decode, replay
 from sdc_node.cli import consume
@@ -21,13 +22,26 @@ def test_discover_lists_epr_address_and_location(sdc_node, pump):
     ended = sdc_node("discover", "--timeout", 2)
     assert ended.status == 0
     lines = ended.out.splitlines()
-    assert lines[0].split() == ["EPR", "address", "location"]
-    at = next(number for number, line in enumerate(lines) if line.startswith(pump.epr))
-    block = [lines[at], *(line for line in lines[at + 1 : at + 4] if line.startswith(" "))]
-    columns = [match.start() for match in re.finditer(r"\S+", lines[0])]
-    assert "".join(line[columns[1] : columns[2]].strip() for line in block) == pump.address
-    assert "".join(line[columns[2] :].strip() for line in block) == "DEMO-HOSPITAL/MAIN/4/ICU1/R1/B1"
-    assert max(map(len, lines)) <= 100
+    at = lines.index(f"{pump.epr}  DEMO-HOSPITAL/MAIN/4/ICU1/R1/B1")
+    assert lines[at + 1] == f"  {pump.address}"
+
+
+def test_discover_never_folds_an_address_nor_lets_a_device_steer_the_terminal(sdc_node, monkeypatch):
+    address = "https://10.0.0.5:6464/" + "0123456789abcdef" * 12
+
+    async def one(_interface, _seconds):
+        return [Discovered("urn:uuid:1\x1b[2J", xaddrs=(address, "http://10.0.0.5/\x9b1m"))]
+
+    monkeypatch.setattr(consume.identify, "discover", one)
+    assert sdc_node("discover").out == f"urn:uuid:1?[2J\n  {address}\n  http://10.0.0.5/?1m\n"
+
+
+@pytest.mark.parametrize(
+    "device", ["https://127.0.0.1:99999/x", "https://127.0.0.1:abc/x", f"https://{'h' * 64}/x", "http://[::1/x"]
+)
+def test_bad_input_what_can_be_no_address(told, device):
+    for command in ("inspect", "watch"):
+        told(command, device, says=f"'{device}' is no address; it looks like https://HOST:PORT/PATH")
 
 
 def test_discover_as_json(sdc_node, pump):

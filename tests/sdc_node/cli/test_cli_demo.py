@@ -29,6 +29,7 @@ STATUS = Status(
     failed={},
     destinations=[DestinationStatus("hl7", "bulk", 7, 70, 1, 8, 0, "refused [/]")],
     open_alerts=9,
+    problems={},
 )
 GOOD = Counted(
     devices=3,
@@ -123,17 +124,18 @@ def test_what_is_in_the_way_is_one_line_and_everything_is_stopped(told, played, 
 
 def test_bad_input_is_told_before_anything_is_started(told, sdc_node, tmp_path, monkeypatch):
     told("demo", "--report", "none/out.json", status=2, says="--report none/out.json: there is no folder none")
+    told("demo", "--report", tmp_path, status=2, says=f"--report {tmp_path} is a folder; name a file")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     told("demo", "--dir", "file", says="cannot be made: Not a directory")
     assert sdc_node("demo", "--for", 0).status == 2
 
 
-def test_bad_input_a_report_that_cannot_be_written_is_told_after_the_summary(sdc_node, played, tmp_path):
-    ended = sdc_node("demo", "--for", 1, "--report", str(tmp_path))
+def test_bad_input_a_report_that_cannot_be_written_is_told_after_the_summary(sdc_node, played):
+    ended = sdc_node("demo", "--for", 1, "--report", "/dev/full")
     assert ended.status == 1
     assert "lost              0" in ended.out
-    assert ended.err == f"error: --report {tmp_path} cannot be written: Is a directory\n"
+    assert ended.err == "error: --report /dev/full cannot be written: No space left on device\n"
 
 
 def test_a_signal_ends_it_with_the_summary(sdc_node, played, monkeypatch):
@@ -173,7 +175,7 @@ def test_ctrl_c_while_it_starts_leaves_no_process(tmp_path):
         process.communicate()
     assert process.returncode == 1
     assert "stopping: " in out
-    assert err == "error: stopped before the node was started\n"
+    assert err == "error: stopped before the node ran\n"
     deadline = time.monotonic() + 10
     while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, left

@@ -4,8 +4,11 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -101,7 +104,7 @@ def test_an_interrupt_is_130_and_anything_else_is_not_hidden(monkeypatch, sdc_no
 
 def test_a_table_fits_and_loses_nothing(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "100")
-    name, address = "urn:uuid:" + "e" * 36, "https://127.0.0.1:65000/" + "0123456789abcdef" * 6
+    name, address = "urn:uuid:" + "e" * 36, "https://127.0.0.1:65000/" + "0123456789abcdef" * 5
     output.print_table(("EPR", "address", "location"), [(name, address, "HOSPITAL/ICU")], empty="none")
     text = capsys.readouterr().out
     lines = text.splitlines()
@@ -117,6 +120,69 @@ def test_what_others_say_is_shown_as_it_is(capsys):
     """A sender that writes `[/]` neither styles a table nor ends the command."""
     output.print_table(("a", "b"), [("[bold]x[/bold]", "[/nothing] :smile:")], empty="none")
     assert capsys.readouterr().out.splitlines()[1].split("  ") == ["[bold]x[/bold]", "[/nothing] :smile:"]
+
+
+def test_what_others_say_cannot_steer_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    output.print_table(("a", "b"), [("\x1b[2J\x9b1m\u202e", "x" * 300)], empty="none")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["?[2J?1m?", "x" * 117 + "..."]
+    output.print_text("a\x07\n  b\x00é")
+    assert capsys.readouterr().out == "a?\n  b?é\n"
+    output.fail("it said \x1b]0;x\x07")
+    assert capsys.readouterr().err == "error: it said ?]0;x?\n"
+
+
+INTERRUPT = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+@pytest.mark.parametrize(
+    "entry", ["import sdc_node.cli", "import runpy; runpy.run_module('sdc_node', run_name='__main__')"]
+)
+def test_an_interrupt_while_it_loads_ends_it_without_a_traceback(entry):
+    command = [sys.executable, "-P", "-c", INTERRUPT + entry]
+    ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, b"", b"")  # a shell says 130
+
+
+def test_loading_leaves_the_handlers_of_others_alone():
+    own = "import signal; signal.signal(signal.SIGINT, own := lambda *_: None); import sdc_node.cli; "
+    own += "assert signal.getsignal(signal.SIGINT) is own"
+    none = "import signal, sdc_node.cli; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    for program in (own, none):
+        subprocess.run([sys.executable, "-P", "-c", program], timeout=30, check=True)
+
+
+@pytest.mark.parametrize("command", [("--version",), ("config", "sample"), ("pki", "init", "--help")])
+def test_a_full_disk_under_the_output_is_one_line(command):
+    with Path("/dev/full").open("wb") as full:
+        argv = [sys.executable, "-P", "-m", "sdc_node", *command]
+        ended = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"error: No space left on device\n")
+
+
+def test_a_reader_that_left_is_told_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-P", "-m", "sdc_node", "config", "sample"]
+    ended = subprocess.run(argv, stdout=writing, stderr=subprocess.PIPE, timeout=30, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_an_error_of_the_system_names_the_file(monkeypatch, sdc_node):
+    def fails(**_options):
+        Path("none/x").read_text()
+
+    monkeypatch.setattr(cli, "application", fails)
+    ended = sdc_node()
+    assert (ended.status, ended.err) == (1, "error: none/x: No such file or directory\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -39,6 +39,8 @@ def test_names_hosts_and_json(sdc_node, tmp_path):
     [
         (("full",), "full is there already, and not an empty folder: nothing is overwritten"),
         (("c", "--days", 0), "days must be 1 to 3650, not 0"),
+        (("c", "--node", "a", "--device", "a"), "a: a node and a device of the same name; each needs its own"),
+        (("c", "--device", "node"), "node: a node and a device of the same name"),
         (("c", "--device", "../x"), "cannot be a participant's name"),
         (("c", "--host", "a b"), "'a b' is neither a host name nor an IP address"),
     ],

@@ -138,6 +138,34 @@ def test_bad_input_is_told(told, kind):
     told("receive", kind, "--port", 0, "--host", "203.0.113.9", says="203.0.113.9")
 
 
+@pytest.mark.parametrize("kind", ["hl7", "fhir"])
+def test_bad_input_a_folder_that_is_a_file(told, tmp_path, kind):
+    (tmp_path / "file").write_text("")
+    says = "--dir file is a file; name the folder of a store, or one to make"
+    for more in (("--port", 0), ("--list",), ("--show", "Device/7")):
+        told("receive", kind, "--dir", "file", *more, status=2, says=says)
+    says = "file/store: Not a directory; name a folder that this user may write to"
+    told("receive", kind, "--dir", "file/store", "--port", 0, says=says)
+
+
+def test_a_sender_cannot_steer_the_terminal(sdc_node, while_running, capsys):
+    steering = MESSAGE.replace("ID-1", "ID\x1b[2J")
+    while_running(capsys, lambda line: exchange(json.loads(line)["port"], steering))
+    sdc_node("receive", "hl7", "--port", 0, "--dir", "store", "--json")
+    (one,) = json.loads(sdc_node("receive", "hl7", "--dir", "store", "--list", "--json").out)
+    listed = sdc_node("receive", "hl7", "--dir", "store", "--list").out
+    shown = sdc_node("receive", "hl7", "--dir", "store", "--show", one["id"]).out
+    assert "\x1b" in one["control_id"]
+    assert "ID?[2J" in listed
+    assert r"ID\x1b[2J" in shown
+    assert "\x1b" not in listed + shown
+
+
+def test_a_resource_cannot_steer_the_terminal(sdc_node, monkeypatch):
+    monkeypatch.setattr(receive.fhir_listing, "show_resource", lambda _folder, _ref: "id: a\x1b[2J\nname: b")
+    assert sdc_node("receive", "fhir", "--show", "Device/a").out == "id: a?[2J\nname: b\n"
+
+
 def test_bad_input_one_that_is_not_there(told, sdc_node, while_running, capsys):
     while_running(capsys, lambda line: None)
     sdc_node("receive", "hl7", "--port", 0)

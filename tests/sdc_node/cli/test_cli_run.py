@@ -10,6 +10,7 @@ import pytest
 
 from sdc_node.cli import run
 from sdc_node.config import SAMPLE
+from sdc_node.timesync import TimeStatus, TimeWatch
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def once_started(monkeypatch):
         real = run.node.run
 
         async def running(settings, certs, started, stop):
-            def told(port):
-                started(port)
+            def told(port, waiting):
+                started(port, waiting)
                 look(port)
                 os.kill(os.getpid(), number)
 
@@ -50,6 +51,23 @@ def test_it_runs_until_a_signal_and_stops_cleanly(sdc_node, configured, once_sta
     assert ended.out.startswith("the node runs; its state is at http://127.0.0.1:")
     assert ended.out.endswith("/status; Ctrl-C stops it\n")
     assert json.loads((tmp_path / "node" / "status.json").read_text())["devices"] == []
+
+
+def test_it_says_what_it_waits_for_in_place_of_that_it_runs(sdc_node, configured, once_started, monkeypatch, tmp_path):
+    bad = TimeStatus(synchronised=False, accuracy_ms=None, detail="nobody keeps it")
+    monkeypatch.setattr(run.node, "TimeWatch", lambda **options: TimeWatch(**options, read=lambda: bad))
+    configured()
+    path = tmp_path / "node.toml"
+    path.write_text(path.read_text().replace("require_time_sync = false", "require_time_sync = true"))
+    once_started(signal.SIGTERM)
+    ended = sdc_node("run")
+    assert ended.status == 0
+    says = (
+        "waiting for a time service; no device is followed until then ([node] require_time_sync); its state is at http"
+    )
+    assert ended.out.startswith(says)
+    assert "the node runs" not in ended.out
+    assert set(json.loads(sdc_node("run", "--json").out)) == {"port"}
 
 
 def test_json_says_the_port_and_nothing_else(sdc_node, configured, once_started):
@@ -99,6 +117,68 @@ def test_bad_input_unreachable_paths_are_told_by_key(sdc_node, configured, tmp_p
         "error: node.toml: node.directory: there is no folder /none/there",
         "error: node.toml: jsonl.path: there is no folder none",
     ]
+
+
+def test_bad_input_what_run_would_refuse_is_told_by_key(sdc_node, configured, tmp_path):
+    (tmp_path / "node").write_text("a file")
+    configured('[jsonl]\npath = "."\n')
+    ended = sdc_node("config", "check")
+    assert ended.status == 1
+    assert ended.err.splitlines() == [
+        "error: node.toml: node.directory: node is not a folder",
+        "error: node.toml: jsonl.path: . is a folder; name a file in it",
+    ]
+    (tmp_path / "node.toml").write_text('[node]\ndirectory = "node/x"\n')
+    assert sdc_node("config", "check").err == "error: node.toml: node.directory: there is no folder node\n"
+
+
+def test_bad_input_places_that_may_not_be_written_are_told_by_key(sdc_node, configured, tmp_path, monkeypatch):
+    configured('[jsonl]\npath = "log.jsonl"\n')
+    refused = set()
+
+    def access(path, mode):
+        return not (mode & os.W_OK and str(path) in refused)
+
+    monkeypatch.setattr(run.os, "access", access)
+    for made, path, says in (
+        (False, ".", ["node.directory: this user may not write to .", "jsonl.path: this user may not write to ."]),
+        (True, "node", ["node.directory: this user may not write to node"]),
+        (True, "log.jsonl", ["jsonl.path: this user may not write to log.jsonl"]),
+    ):
+        if made:
+            (tmp_path / "node").mkdir(exist_ok=True)
+            (tmp_path / "log.jsonl").write_text("")
+        refused.clear()
+        assert sdc_node("config", "check").status == 0
+        refused.add(path)
+        ended = sdc_node("config", "check")
+        assert (ended.status, ended.err.splitlines()) == (1, [f"error: node.toml: {line}" for line in says])
+
+
+def test_bad_input_interface_is_told_by_check_and_run(told, tmp_path):
+    text = '[node]\ndirectory = "node"\nport = 0\n[consumer]\ninterface = "{}"\n'
+    for interface, says in (
+        ("eth0", "node.toml: consumer.interface: must be the IPv4 address of an interface, as 10.0.0.5, not its name"),
+        ("203.0.113.9", "consumer.interface: 203.0.113.9 is no address of this host (Cannot assign requested address)"),
+    ):
+        (tmp_path / "node.toml").write_text(text.format(interface))
+        told("config", "check", status=2, says=says)
+        told("run", status=2, says=says)
+        assert not (tmp_path / "node").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ('[[fhir]]\nbase_url = "http://127.0.0.1:99999/x"\n', 2),
+        (f'[[fhir]]\nbase_url = "http://{"h" * 64}/x"\n', 2),
+        (f'[[hl7]]\nhost = "{"h" * 64}.example"\nport = 1\n', 2),
+        ('[[hl7]]\nhost = "a\\u0000b"\nport = 1\n', 1),
+    ],
+)
+def test_bad_input_addresses_that_are_none(told, configured, more, status):
+    configured(more)
+    told("config", "check", "--connect", status=status, says="host")
 
 
 def test_connect_tells_that_all_answer(sdc_node, configured):

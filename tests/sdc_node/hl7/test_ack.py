@@ -34,8 +34,9 @@ def test_findings_travel_as_err_and_come_back_as_text():
     assert str(read.segments("ERR")[0][3]) == "102^Data type error^HL70357"
     ack = parse_ack(body)
     assert (ack.code, ack.control_id) == ("CE", "SDCGW-20260302-000117")
-    assert ack.text == "OBX[3]-5: not a number; PID[1]: missing | thing"
-    assert ack.retry
+    assert ack.text == "OBX[3]-5: 102 Data type error; PID[1]: 100 Segment sequence error"
+    assert ack.errors == (102, 100)
+    assert (ack.retry, ack.receiver_failed) == (True, False)
 
 
 def test_findings_are_bounded():
@@ -63,7 +64,35 @@ def test_foreign_delimiters_are_translated():
 def test_all_codes_of_table_0008(code):
     ack = parse_ack(f"MSH|^~\\&|a\rMSA|{code}|1|because\x07\r".encode())
     assert (ack.accepted, ack.retry) == (code[1] == "A", code[1] == "E")
-    assert ack.text == "because"
+    assert ack.text == ""
+    assert not ack.receiver_failed
+
+
+@pytest.mark.parametrize("code", ["AA", "CA", "AE", "CE", "AR", "CR"])
+def test_an_internal_error_is_the_receivers_where_it_is_not_a_rejection(code):
+    body = f"MSH|^~\\&|a\rMSA|{code}|1\rERR||PID|101|E\rERR|||207^Application internal error^HL70357|E\r"
+    assert parse_ack(body.encode()).receiver_failed == (code[1] == "E")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ("||PID^1^5^1^2|101^Doe^Jane|E|Doe|Doe|Doe, Jane|Jane Doe", "PID[1]-5: 101 Required field missing"),
+        ("||OBX^12|206|E", "OBX[12]: 206 Application record locked"),
+        ("||OBX|0815|E", "OBX"),
+        ("||DOE^1^5|103", "103 Table value not found"),
+        ("||PID^Doe^5|Doe", "PID"),
+        ("||PID^1^19700131|204", "PID[1]: 204 Unknown key identifier"),
+        ("||PID^19700131^5|204", "PID: 204 Unknown key identifier"),
+        ("PID^1^5^207&Doe|Doe|Doe", ""),
+        ("||Doe|\u0661\u0660\u0661", ""),
+        ("", ""),
+    ],
+)
+def test_only_codes_and_locations_of_a_receiver_are_told(error, text):
+    ack = parse_ack(f"MSH|^~\\&|a\rMSA|CE|1|Doe, Jane 0815\rERR{error and '|'}{error.removeprefix('|')}\r".encode())
+    assert ack.text == text
+    assert "Doe" not in repr(ack)
 
 
 @pytest.mark.parametrize(

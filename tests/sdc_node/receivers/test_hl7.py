@@ -102,7 +102,7 @@ async def test_other_bytes_under_a_used_control_id_are_refused(tmp_path):
     async with running(tmp_path) as receiver, client_of(receiver) as client:
         await client.send(PCD01, ID01)
         answer = await client.send(PCD01.replace(b"|97|", b"|96|"), ID01)
-        assert (answer.code, answer.text) == ("CE", "MSH[1]-10: this control id was used for another message")
+        assert (answer.code, answer.text) == ("CE", "MSH[1]-10: 205 Duplicate key identifier")
         assert receiver.counters.refused["pcd01"] == 1
         assert [m.verdict for m in await listed(tmp_path)] == ["CA", "CE"]
 
@@ -255,7 +255,8 @@ async def test_failing_store_is_not_acknowledged(tmp_path):
     async with running(tmp_path) as receiver, client_of(receiver) as client:
         await asyncio.to_thread(drop_table, tmp_path / hl7_store.FILE_NAME)
         answer = await client.send(PCD01, ID01)
-        assert (answer.code, answer.text) == ("CE", "MSH[1]: the message could not be stored")
+        assert (answer.code, answer.text) == ("CE", "MSH[1]: 207 Application internal error")
+        assert answer.receiver_failed
         assert receiver.counters.accepted.total() == 0
 
 
@@ -281,9 +282,20 @@ def test_list_without_a_store(tmp_path):
 async def test_show_what_is_not_there(tmp_path):
     async with running(tmp_path):
         pass
-    for missing in (1, "abc", "99999999999999999999"):
-        with pytest.raises(LookupError, match="no message"):
+    for missing in (1, "abc", "99999999999999999999", "a\udcff"):
+        with pytest.raises(LookupError, match="no message") as told:
             await asyncio.to_thread(show_message, tmp_path, missing)
+        assert str(told.value).encode()
+
+
+@pytest.mark.parametrize(("length", "code"), [(199, "CA"), (200, "CE"), (100_000, "CE")])
+async def test_a_control_id_beyond_199_characters_is_refused_and_listed_cut_off(tmp_path, length, code):
+    long = "I" * length
+    body = PCD01.replace(ID01.encode(), long.encode())
+    async with running(tmp_path) as receiver, client_of(receiver, max_ack=200_000) as client:
+        assert (await client.send(body, long)).code == code
+    assert [(m.verdict, m.control_id) for m in await listed(tmp_path)] == [(code, "I" * 199)]
+    assert await asyncio.to_thread(message_body, tmp_path, long) == body
 
 
 def test_damaged_store_is_one_line(tmp_path):

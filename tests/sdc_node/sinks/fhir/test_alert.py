@@ -1,9 +1,11 @@
 from decimal import Decimal
+from typing import get_args
 
 import msgspec
 
 from mdib_models.alerts import AlertKey, AlertOccurrence, take_snapshot
-from mdib_models.states import AlertSignalState, LimitAlertConditionState, MdsState
+from mdib_models.descriptors import MdsDescriptor, VmdDescriptor
+from mdib_models.states import AlertSignalState, LimitAlertConditionState, MdsState, Validity
 from sdc_node.sinks.fhir.alert import alert_observation
 from sdc_node.sinks.fhir.identity import Names, device_of
 
@@ -29,13 +31,15 @@ def occurrence(monitor, mdib, phase, time, **fields):
         time=time,
         onset=monitor.t0,
         snapshot=take_snapshot(mdib, "ac.spo2.lo"),
+        association=monitor.somebody,
+        captured=mdib.states["m.spo2"],
     )
     return msgspec.structs.replace(made, **fields)
 
 
-def rendered(monitor, mdib, told, association=None):
+def rendered(monitor, mdib, told):
     identities = device_of(mdib, "mds0", Names("http://site.example"))
-    return alert_observation(mdib, identities, told, association or monitor.somebody, monitor.t0 + 50)
+    return alert_observation(mdib, identities, told, monitor.t0 + 50)
 
 
 def components(found):
@@ -97,9 +101,9 @@ def test_an_end_before_the_onset_is_told_as_the_onset(monitor):
 
 def test_a_condition_that_is_gone_is_still_told_from_its_snapshot(monitor, r4):
     mdib = monitor.mdib(condition(monitor, True, monitor.t0))
-    told = occurrence(monitor, mdib, "end", monitor.t0 + 1)
-    gone = monitor.without(mdib, "ac.spo2.lo", "as.spo2.aud")
-    found = rendered(monitor, gone, told, monitor.nobody)
+    told = occurrence(monitor, mdib, "end", monitor.t0 + 1, association=monitor.nobody)
+    gone = monitor.without(mdib, "ac.spo2.lo", "as.spo2.aud", "m.spo2", "vmd")
+    found = rendered(monitor, gone, told)
     r4(found)
     assert found["subject"]["type"] == found["device"]["type"] == "Device"
     assert "focus" not in found
@@ -109,17 +113,33 @@ def test_a_condition_that_is_gone_is_still_told_from_its_snapshot(monitor, r4):
     assert not components(found).keys() & {"limit-low", "limit-high", "value", "signal"}
 
 
-def test_a_value_that_must_not_be_shown_is_no_component_and_overflow_is_told(monitor, r4):
-    for validity, shown in (("Inv", None), ("Oflw", ">"), ("Vld", None)):
-        state = monitor.numeric("m.spo2", "88", validity)
-        mdib = monitor.mdib(condition(monitor, True, monitor.t0), state)
+def test_only_a_valid_value_is_a_component_for_it_could_not_be_marked(monitor, r4):
+    for validity in get_args(Validity):
+        mdib = monitor.mdib(condition(monitor, True, monitor.t0), monitor.numeric("m.spo2", "88", validity))
         found = rendered(monitor, mdib, occurrence(monitor, mdib, "start", monitor.t0))
         r4(found)
-        values = components(found).get("value")
-        assert (values is None) == (validity == "Inv")
-        assert values is None or values[0].get("comparator") == shown
-    mdib = monitor.mdib(condition(monitor, True, monitor.t0), monitor.numeric("m.spo2", None))
-    assert "value" not in components(rendered(monitor, mdib, occurrence(monitor, mdib, "start", monitor.t0)))
+        assert ("value" in components(found)) == (validity in {"Vld", "Vldated"}), validity
+    for state in (None, monitor.numeric("m.spo2", None), monitor.numeric("m.spo2", "NaN"), mdib.states["m.note"]):
+        told = occurrence(monitor, mdib, "start", monitor.t0, captured=state)
+        assert "value" not in components(rendered(monitor, mdib, told))
+
+
+def test_r8066_value_and_patient_are_those_of_the_moment_and_not_of_the_mirror(monitor):
+    mdib = monitor.mdib(condition(monitor, True, monitor.t0))
+    told = occurrence(monitor, mdib, "start", monitor.t0)
+    later = monitor.mdib(condition(monitor, True, monitor.t0), monitor.numeric("m.spo2", "97"))
+    assert rendered(monitor, later, told) == rendered(monitor, mdib, told)
+    nobody = msgspec.structs.replace(told, association=monitor.nobody)
+    assert rendered(monitor, later, nobody)["subject"]["type"] == "Device"
+
+
+def test_a_source_in_another_mds_is_neither_focus_nor_device(monitor):
+    other = (MdsDescriptor(handle="mds1"), VmdDescriptor(handle="vmd1", parent="mds1"))
+    mdib = monitor.mdib(condition(monitor, True, monitor.t0), descriptors=other)
+    told = occurrence(monitor, mdib, "start", monitor.t0)
+    sources = msgspec.structs.replace(told.snapshot, source=("vmd1", "vmd"))
+    found = rendered(monitor, mdib, msgspec.structs.replace(told, snapshot=sources))
+    assert [one["identifier"]["value"].rpartition("/")[2] for one in found["focus"]] == ["vmd"]
 
 
 def test_an_alert_of_a_device_in_demo_mode_is_marked(monitor):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sdc_node.receivers.fhir import FhirReceiver, read_counts
-from sdc_node.sinks.fhir.client import FhirClient, FhirClientError, count_entries, verdict_of
+from sdc_node.sinks.fhir.client import FhirClient, FhirClientError, count_entries, verdict_of, verdict_of_answer
 
 ROOT = Path(__file__).parents[4]
 TWO = json.dumps({"resourceType": "Bundle", "type": "batch", "entry": [{}, {}]}).encode()
@@ -97,24 +97,30 @@ async def test_one_connection_serves_many_bundles():
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("status", "of_entry", "verdict"),
     [
-        (200, "accepted"),
-        (201, "accepted"),
-        (301, "poison"),
-        (400, "poison"),
-        (404, "poison"),
-        (408, "retryable"),
-        (409, "retryable"),
-        (412, "poison"),
-        (422, "poison"),
-        (429, "retryable"),
-        (500, "retryable"),
-        (503, "retryable"),
+        (200, "accepted", "accepted"),
+        (201, "accepted", "accepted"),
+        (302, "poison", "retryable"),
+        (400, "poison", "poison"),
+        (401, "poison", "retryable"),
+        (403, "poison", "retryable"),
+        (404, "poison", "retryable"),
+        (405, "poison", "retryable"),
+        (407, "poison", "retryable"),
+        (408, "retryable", "retryable"),
+        (409, "retryable", "retryable"),
+        (412, "poison", "poison"),
+        (413, "poison", "poison"),
+        (415, "poison", "poison"),
+        (422, "poison", "poison"),
+        (429, "retryable", "retryable"),
+        (500, "retryable", "retryable"),
+        (503, "retryable", "retryable"),
     ],
 )
-async def test_what_a_status_means(status, verdict):
-    assert verdict_of(status) == verdict
+async def test_what_a_status_means(status, of_entry, verdict):
+    assert (verdict_of(status), verdict_of_answer(status)) == (of_entry, verdict)
     if verdict != "accepted":
         response = await sent(http(status, b"{}"))
         assert (response.verdict, response.status, response.reason) == (verdict, status, f"HTTP {status}")
@@ -185,12 +191,28 @@ async def test_silence_a_closed_connection_and_garbage_are_retryable_without_a_s
         assert reason in response.reason
 
 
+async def test_what_a_peer_says_instead_of_http_is_not_told():
+    for answer in (b"Doe, Jane\r\n\r\n", b"HTTP/1.1 Doe Jane\r\n\r\n", b"HTTP/1.1 200 X\r\nDoe, Jane\r\n\r\n"):
+        response = await sent(answer, timeout=2.0)
+        assert (response.verdict, response.status) == ("retryable", None)
+        assert response.reason == "ClientResponseError"
+
+
+async def test_a_host_that_cannot_be_encoded_is_as_good_as_a_server_that_is_not_there():
+    for host in ("ward..example", "x" * 64 + ".example"):
+        async with FhirClient(f"http://{host}/fhir") as client:
+            response = await client.send(TWO)
+        assert (response.verdict, response.status) == ("retryable", None)
+        assert host not in response.reason
+
+
 async def test_a_server_that_is_not_there_is_retryable_and_the_client_recovers():
     async with Server(http(200, bundle("201", "201"))) as server:
         url = server.url
     async with FhirClient(url) as client:
         response = await client.send(TWO)
         assert (response.verdict, response.status) == ("retryable", None)
+        assert response.reason.startswith("ClientConnectorError: ")
         await client.close()
         assert (await client.send(TWO)).verdict == "retryable"  # a new connection, not a closed session
 

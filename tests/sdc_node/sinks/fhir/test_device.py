@@ -113,3 +113,12 @@ def test_nonsense_from_the_device_is_left_out(monitor, r4):
     r4(found)
     assert found["udiCarrier"] == [{"deviceIdentifier": "1", "jurisdiction": "urn:oid:1.2EU"}]
     assert not found.keys() & {"manufactureDate", "serialNumber"}
+
+
+def test_a_device_that_is_gone_is_inactive_whatever_it_said_last(monitor, r4):
+    mdib = monitor.mdib()
+    identities = device_of(mdib, "mds0", Names("http://site.example"))
+    found = device(mdib, mdib.descriptors["vmd"], identities, PARENT, monitor.nobody, gone=True)
+    r4(found)
+    assert (found["status"], found["statusReason"][0]["coding"][0]["code"]) == ("inactive", "off")
+    assert rendered(monitor, mdib, "vmd", PARENT)["status"] == "active"

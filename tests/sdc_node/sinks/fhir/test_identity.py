@@ -139,4 +139,5 @@ def test_the_place_is_a_logical_reference(monitor):
     nameless = msgspec.structs.replace(monitor.somebody.location, identification=(InstanceIdentifier(None, "1"),))
     assert location_reference(nameless) is None
     found = location_reference(monitor.somebody.location)
-    assert found == {"type": "Location", "identifier": {"system": "sdc.ctxt.loc.detail", "value": "ward/bed1"}}
+    system = "urn:x-biceps:sdc.ctxt.loc.detail"  # an absolute URI, which the root is not
+    assert found == {"type": "Location", "identifier": {"system": system, "value": "ward/bed1"}}

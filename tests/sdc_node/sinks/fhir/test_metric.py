@@ -104,3 +104,14 @@ def test_what_cannot_be_said_in_fhir_is_left_out(monitor, r4):
     r4(found)
     assert [*extensions(found)] == ["metric-availability"]
     assert found["type"]["coding"][0]["code"] == "unknown"
+
+
+def test_a_metric_that_is_gone_is_off_whatever_it_said_last(monitor, r4):
+    mdib = monitor.mdib()
+    identities = device_of(mdib, "mds0", Names("http://site.example"))
+    found = device_metric(mdib, mdib.descriptors["m.hr"], identities, SOURCE, PARENT, gone=True)
+    r4(found)
+    assert found.pop("operationalStatus") == "off"
+    there = rendered(mdib, "m.hr")
+    assert there.pop("operationalStatus") == "on"
+    assert found == there

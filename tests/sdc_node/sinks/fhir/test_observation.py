@@ -9,6 +9,7 @@ from mdib_models.coding import CodedValue
 from mdib_models.descriptors import MdsDescriptor
 from mdib_models.states import (
     AlertSystemState,
+    ClockState,
     LimitAlertConditionState,
     MdsState,
     NumericMetricState,
@@ -123,6 +124,59 @@ def test_test_data_and_a_device_in_demo_mode_are_marked(monitor):
         assert [one["code"] for one in rendered(monitor, mdib, "m.hr")["meta"]["security"]] == ["RELIABLE", "HTEST"]
 
 
+UNSYNCED = [{"system": "http://site.example/CodeSystem/tag", "code": "clock-unsynced"}]
+
+
+@pytest.mark.parametrize(
+    ("clock", "tag"),
+    [
+        (ClockState(descriptor_handle="clock", remote_sync=True), None),
+        (ClockState(descriptor_handle="clock", remote_sync=False), UNSYNCED),
+        (ClockState(descriptor_handle="clock", remote_sync=True, activation_state="StndBy"), UNSYNCED),
+    ],
+    ids=["synchronised", "not synchronised", "stepped"],
+)
+@pytest.mark.parametrize("handle", ["m.hr", "m.sys", "m.rate.set"])
+def test_a_clock_that_is_known_to_be_wrong_leaves_a_mark_and_the_time_stays(monitor, r4, clock, tag, handle):
+    found = rendered(monitor, monitor.mdib(clock), handle)
+    r4(found)
+    assert found["meta"].get("tag") == tag
+    assert found["effectiveDateTime"] == "2025-11-22T10:00:00.125Z"
+
+
+def test_a_clock_of_which_nothing_is_known_leaves_no_mark(monitor):
+    mdib = monitor.mdib()
+    states = {handle: state for handle, state in mdib.states.items() if handle != "clock"}
+    for mute in (monitor.without(mdib, "clock"), msgspec.structs.replace(mdib, states=states)):
+        assert "tag" not in rendered(monitor, mute, "m.spo2")["meta"]
+
+
+@pytest.mark.parametrize(
+    ("handle", "age", "marked"),
+    [
+        ("m.spo2", 10_000, False),
+        ("m.spo2", 10_001, True),
+        ("m.spo2", -10_000, False),
+        ("m.spo2", -10_001, True),
+        ("m.hr", 11_000, False),  # determined every second
+        ("m.hr", 11_001, True),
+        ("m.hr", -10_001, True),
+        ("m.sys", 3_600_000, False),  # a cuff's value may be an hour old
+    ],
+)
+def test_a_continuous_value_of_another_time_than_its_arrival_is_marked(monitor, handle, age, marked):
+    found = rendered(monitor, monitor.mdib(), handle, arrived=monitor.t0 + age)
+    assert found["meta"].get("tag") == (UNSYNCED if marked else None)
+    assert found["effectiveDateTime"] == "2025-11-22T10:00:00.125Z"
+
+
+@pytest.mark.parametrize(("period", "marked"), [(float("nan"), True), (float("inf"), False), (-60.0, True)])
+def test_an_impossible_period_does_no_harm(monitor, period, marked):
+    odd = msgspec.structs.replace(monitor.mdib().descriptors["m.hr"], determination_period=period)
+    found = rendered(monitor, monitor.mdib(descriptors=(odd,)), "m.hr", arrived=monitor.t0 + 10_001)
+    assert ("tag" in found["meta"]) == marked
+
+
 def test_an_alarm_on_a_value_is_an_interpretation(monitor, r4):
     limits = monitor.mdib().states["ac.spo2.lo"].limits
     present = LimitAlertConditionState(
@@ -164,6 +218,10 @@ def test_each_sample_that_gives_nothing_says_why(monitor):
     }
     odd = msgspec.structs.replace(mdib.descriptors["m.hr"], type=CodedValue(code="MDC_HR"))
     cases["no-code"] = (monitor.mdib(descriptors=(odd,)), "m.hr", {})
+    for category in ("Preset", "Rcmm"):
+        prepared = msgspec.structs.replace(mdib.descriptors["m.rate.set"], metric_category=category)
+        with pytest.raises(Skipped, match="not-in-force"):
+            rendered(monitor, monitor.mdib(descriptors=(prepared,)), "m.rate.set")
     for reason, (mirror, handle, fields) in cases.items():
         with pytest.raises(Skipped) as skipped:
             rendered(monitor, mirror, handle, **fields)

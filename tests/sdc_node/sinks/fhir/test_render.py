@@ -13,7 +13,7 @@ from mdib_models.descriptors import NumericMetricDescriptor
 from mdib_models.states import LimitAlertConditionState, VmdState
 from sdc_node.receivers.fhir import FhirReceiver, accepted_requests, list_resources
 from sdc_node.sinks.fhir.client import FhirClient
-from sdc_node.sinks.fhir.render import Stamps, render_alert, render_observations, render_tree
+from sdc_node.sinks.fhir.render import Stamps, render_alert, render_gone, render_observations, render_tree
 
 STAMPS = Stamps(built=1_763_805_660_000)
 HANDLES = ("m.hr", "m.spo2", "m.temp", "m.sys", "m.rate.set", "m.note", "m.rhythm")
@@ -47,6 +47,7 @@ def alert(monitor, number=0, *, present=True):
         time=monitor.t0 + number,
         onset=monitor.t0,
         snapshot=take_snapshot(mdib, "ac.spo2.lo"),
+        association=monitor.somebody,
     )
     return mdib, told
 
@@ -112,6 +113,94 @@ def test_a_tree_of_what_is_no_mds_is_an_error(monitor):
             render_tree(monitor.mdib(), handle, monitor.nobody, STAMPS)
 
 
+def handles(message):
+    """Of each entry of a bundle: the kind, the last part of what it is found by, its status."""
+    for entry in bundle(message)["entry"]:
+        one = entry["resource"]
+        status = one.get("operationalStatus") or one["status"]
+        yield one["resourceType"], one["identifier"][0]["value"].rpartition("/")[2], status
+
+
+def test_what_a_device_no_longer_has_is_turned_off_and_not_deleted(monitor, r4):
+    before = monitor.mdib()
+    after = msgspec.structs.replace(
+        monitor.without(before, "ch", *(one.handle for one in before.children("ch") if one.handle != "m.hr")),
+        version=msgspec.structs.replace(before.version, mdib_version=5),
+    )
+    after = msgspec.structs.replace(
+        after,
+        descriptors=after.descriptors | {"m.hr": msgspec.structs.replace(before.descriptors["m.hr"], parent="vmd")},
+    )
+    (message,) = render_gone(before, after, STAMPS)
+    found = [*handles(message)]
+    assert found[0] == ("Device", "ch", "inactive")
+    metrics = {"m.spo2", "m.temp", "m.sys", "m.rate.set", "m.note", "m.rhythm", "m.ecg"}
+    assert set(found[1:]) == {("DeviceMetric", name, "off") for name in metrics}  # m.hr lives on elsewhere
+    entries = bundle(message)["entry"]
+    assert bundle(message)["type"] == "transaction"
+    there = {
+        entry["fullUrl"]: entry
+        for entry in bundle(render_tree(before, "mds0", monitor.nobody, STAMPS).messages[0])["entry"]
+    }
+    for entry in entries:
+        r4(entry["resource"])
+        assert entry["request"] == there[entry["fullUrl"]]["request"]  # finds what is there
+    channel, metric = entries[0], entries[1]["resource"]
+    assert metric["parent"] == {"reference": channel["fullUrl"]}
+    assert metric["source"]["identifier"] == there[next(iter(there))]["resource"]["identifier"][0]
+
+
+def test_nothing_is_turned_off_while_all_is_there(monitor):
+    before = monitor.mdib()
+    empty = msgspec.structs.replace(before, descriptors={})
+    assert render_gone(before, monitor.mdib(version=9), STAMPS) == ()
+    assert render_gone(empty, before, STAMPS) == ()
+
+
+def test_what_is_gone_a_second_time_is_told_a_second_time_and_again_is_the_same(monitor):
+    before = monitor.mdib()
+
+    def gone(version):
+        (message,) = render_gone(before, monitor.without(monitor.mdib(version=version), "m.hr"), STAMPS)
+        return message.id
+
+    assert gone(5) == gone(5) != gone(7)
+
+
+def test_an_mds_that_is_gone_or_is_another_one_is_turned_off_with_all_of_it(monitor):
+    before = monitor.mdib()
+    other = msgspec.structs.replace(before.descriptors["mds0"], equipment_identifier="urn:uuid:other")
+    for after in (msgspec.structs.replace(before, descriptors={}), monitor.mdib(descriptors=(other,))):
+        (message,) = render_gone(before, after, STAMPS)
+        assert [status for *_, status in handles(message)] == ["inactive"] * 3 + ["off"] * 8
+        assert "patient" not in bundle(message)["entry"][0]["resource"]
+
+
+def test_the_same_mds_under_another_handle_is_still_there(monitor):
+    before = monitor.mdib()
+    renamed = {
+        one.handle: msgspec.structs.replace(one, parent="mds9") if one.parent == "mds0" else one
+        for one in (*before.descriptors.values(), msgspec.structs.replace(before.descriptors["mds0"], handle="mds9"))
+        if one.handle != "mds0"
+    }
+    assert render_gone(before, msgspec.structs.replace(before, descriptors=renamed), STAMPS) == ()
+
+
+async def test_what_is_turned_off_on_the_server_is_what_was_there(monitor, tmp_path):
+    before = monitor.mdib()
+    after = monitor.without(before, *(one.handle for one in before.children("ch")), "ch")
+    messages = [
+        *render_tree(before, "mds0", monitor.somebody, STAMPS).messages,
+        *render_gone(before, after, STAMPS),
+        *render_tree(after, "mds0", monitor.somebody, STAMPS).messages,
+    ]
+    async with FhirReceiver(tmp_path, "127.0.0.1", 0) as receiver, FhirClient(receiver.base_url) as client:
+        for message in messages:
+            assert (await client.send(message.body)).verdict == "accepted"
+        resources = (await receiver.counts()).resources
+    assert (resources["Device"], resources["DeviceMetric"]) == (3, 8)
+
+
 def test_values_are_a_batch_of_conditional_creates(monitor, r4):
     rendered = values(monitor, monitor.mdib())
     (message,) = rendered.messages
@@ -156,13 +245,13 @@ def test_batches_keep_to_their_number_of_entries_and_bytes(monitor):
 
 def test_an_alert_is_one_observation_updated_in_place(monitor, r4):
     mdib, start = alert(monitor)
-    (message,) = render_alert(mdib, start, monitor.somebody, STAMPS).messages
+    (message,) = render_alert(mdib, start, STAMPS).messages
     (entry,) = bundle(message)["entry"]
     r4(entry["resource"])
     assert entry["request"]["method"] == "PUT"
     assert entry["request"]["url"].startswith("Observation?identifier=")
     ended, end = alert(monitor, 1, present=False)
-    (second,) = render_alert(ended, end, monitor.somebody, STAMPS).messages
+    (second,) = render_alert(ended, end, STAMPS).messages
     assert second.id != message.id
     assert bundle(second)["entry"][0]["request"] == entry["request"]
 
@@ -170,7 +259,7 @@ def test_an_alert_is_one_observation_updated_in_place(monitor, r4):
 def test_an_alert_of_an_impossible_time_is_counted(monitor):
     mdib, start = alert(monitor)
     odd = msgspec.structs.replace(start, onset=10**18)
-    rendered = render_alert(mdib, odd, monitor.somebody, STAMPS)
+    rendered = render_alert(mdib, odd, STAMPS)
     assert (rendered.messages, rendered.skipped) == ((), {"time-out-of-range": 1})
 
 
@@ -180,7 +269,7 @@ async def test_everything_rendered_is_accepted_once_and_keeps_its_digits(monitor
         *render_tree(mdib, "mds0", monitor.somebody, STAMPS).messages,
         *values(monitor, mdib).messages,
         *values(monitor, mdib, monitor.nobody, ("m.hr",)).messages,
-        *render_alert(mdib, start, monitor.somebody, STAMPS).messages,
+        *render_alert(mdib, start, STAMPS).messages,
     ]
     async with FhirReceiver(tmp_path, "127.0.0.1", 0) as receiver, FhirClient(receiver.base_url) as client:
         for _ in range(2):

@@ -125,10 +125,12 @@ def test_at_the_cap_the_round_comes_early(sampler, device, monkeypatch):
     assert sampler.next_due() == T0 + 3 + PERIOD
 
 
-def test_what_was_measured_before_the_patient_was_associated_is_not_told_of_them(sampler, device):
+def test_what_was_measured_before_the_patient_was_associated_is_told_of_nobody(sampler, device):
     device.values(T0 - 900_000, T0 - 900_000, sys=120)
     device.patient(T0 - 60_000, "B", bound=T0 - 60_000)
     sampler.accept(device.snapshot(T0))
     sampler.accept(device.values(T0 + 2_000, T0 + 2_000, dia=80))
-    assert told(sampler.take(T0 + PERIOD)) == [("m.dia", "80")]
-    assert sampler.counters == {"before-association": 1}
+    early, own = sampler.take(T0 + PERIOD)
+    assert (told([early]), early.association.patient) == ([("m.sys", "120")], None)
+    assert told([own]) == [("m.dia", "80")]
+    assert own.association.patient is not None

@@ -1,3 +1,5 @@
+import pytest
+
 from mdib_models.coding import CodedValue, LocalizedText, Translation
 from sdc_node.sinks.fhir.terms import codings, concept, localized, text, unit_fields, units, uri, vital_sign
 
@@ -48,7 +50,17 @@ def test_units_prefer_the_first_spelling_unless_a_profile_allows_another():
         "system": "http://unitsofmeasure.org",
         "code": "/min",
     }
-    assert unit_fields(coded(262656), "en", frozenset({"1"}))["code"] == "1"
+    assert unit_fields(coded(268192), "en", frozenset({"[degF]"})).get("code") is None
+
+
+@pytest.mark.parametrize("code", [268160, 270464])
+def test_the_unit_of_a_resistance_index_is_resistance_times_area(code):
+    assert units(coded(code)) == ("dyn.s.m2/cm5",)
+    assert units(coded("9", coding_system="urn:x", translation=(Translation(str(code)),))) == ("dyn.s.m2/cm5",)
+
+
+def test_no_unit_is_one():
+    assert unit_fields(coded(262656), "en")["code"] == "1"
 
 
 def test_a_unit_may_come_from_ucum_or_a_translation_and_unknown_ones_keep_their_name():
@@ -69,6 +81,7 @@ def test_temperature_is_a_vital_sign_only_where_the_site_says_so():
     assert "8329-5" not in vital_sign(coded(150344), (coded(460492),)).loinc
     assert vital_sign(coded(150356), ()) is None  # breathing gas
     assert "8329-5" in vital_sign(coded(188420), ()).loinc
+    assert vital_sign(coded(188428), ()).loinc == ("8310-5",)  # ear, and so not core
 
 
 def test_pulse_oximetry_has_the_code_that_arterial_saturation_lacks():
@@ -89,3 +102,19 @@ def test_texts_and_uris_are_cleaned():
     assert localized((), "en") is None
     assert uri("1.2.3") == "urn:oid:1.2.3"
     assert uri(" urn:x y ") == "urn:xy"
+
+
+@pytest.mark.parametrize(
+    ("root", "told"),
+    [
+        ("sdc.ctxt.loc.detail", "urn:x-biceps:sdc.ctxt.loc.detail"),
+        ("Ward\x01 A|1", "urn:x-biceps:Ward%01A%7C1"),
+        ("9:1", "urn:x-biceps:9%3A1"),
+        ("\ud800", "urn:x-biceps:%3F"),
+        ("1.2.840", "urn:oid:1.2.840"),
+        ("http://site.example/ids", "http://site.example/ids"),
+        (" ", ""),
+    ],
+)
+def test_a_root_is_told_as_an_absolute_uri(root, told):
+    assert uri(root) == told

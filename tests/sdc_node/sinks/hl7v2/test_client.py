@@ -14,8 +14,8 @@ from sdc_node.sinks.hl7v2.client import MllpClient, MllpProtocolError, MllpTimeo
 BODY = b"MSH|^~\\&|a||||20260302101600+0000||ORU^R01^ORU_R01|ID-1|P|2.6\r"
 
 
-def ack(code="CA", control_id="ID-1", text=""):
-    return frame(f"MSH|^~\\&|r\rMSA|{code}|{control_id}|{text}\r".encode())
+def ack(code="CA", control_id="ID-1", *errors):
+    return frame("\r".join(["MSH|^~\\&|r", f"MSA|{code}|{control_id}", *errors, ""]).encode())
 
 
 class Peer:
@@ -87,10 +87,10 @@ async def test_acknowledged_over_one_connection():
 
 
 async def test_negative_acknowledgements_are_answers():
-    peer = answering(ack("CE", text="not now"))
+    peer = answering(ack("CE", "ID-1", "ERR||PID^1^5|101|E"))
     async with peer.running() as port, client_of(port) as client:
         got = await client.send(BODY, "ID-1")
-        assert (got.code, got.text, got.retry) == ("CE", "not now", True)
+        assert (got.code, got.text, got.retry) == ("CE", "PID[1]-5: 101 Required field missing", True)
         assert client.connected
 
 
@@ -248,6 +248,14 @@ async def test_name_that_is_none():
     client = MllpClient("no such name", 2575)
     with pytest.raises(MllpUnreachable, match="cannot be resolved"):
         await client.send(BODY, "ID-1")
+
+
+@pytest.mark.parametrize("host", ["ward..example", "x" * 64 + ".example", "\0"])
+async def test_name_that_cannot_be_encoded_is_as_good_as_nobody_there(host):
+    client = MllpClient(host, 2575)
+    with pytest.raises(MllpUnreachable, match="no host name"):
+        await client.send(BODY, "ID-1")
+    assert not client.connected
 
 
 async def test_connecting_is_bounded():
