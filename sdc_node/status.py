@@ -61,7 +61,7 @@ class StatusBoard:
             received=dict(self._pipeline.received),
             sinks={sink.name: dict(sink.counters()) for sink in self._sinks},
             dropped=self._dropped(),
-            failed=dict(self._pipeline.failed),
+            failed=self._failed(),
             destinations=[status for sink in self._sinks for status in self._destinations(sink)],
             open_alerts=self._pipeline.open_alerts(),
             problems=self._fleet.problems(),
@@ -81,6 +81,11 @@ class StatusBoard:
             with contextlib.suppress(OSError):  # told above
                 written.unlink(missing_ok=True)
 
+    def _failed(self) -> dict[str, int]:
+        pipeline = self._pipeline
+        alerts = {"not-told": pipeline.not_told.total(), "not-saved": pipeline.not_saved, "not-read": pipeline.not_read}
+        return dict(pipeline.failed) | {f"alerts: {name}": number for name, number in alerts.items() if number}
+
     def _dropped(self) -> dict[str, int]:
         dropped: Counter[str] = Counter()
         for name, lane in self._pipeline.lanes().items():
@@ -91,7 +96,8 @@ class StatusBoard:
         for (destination, queue), counts in self._outbox.counts().items():
             dropped.update({f"{destination} {queue}: {why}": number for why, number in counts.dropped.items()})
         for sink in self._sinks:
-            dropped.update({f"{sink.name}: {n}": v for n, v in sink.counters().items() if n.startswith("dropped_")})
+            own = {n.removeprefix("dropped_"): v for n, v in sink.counters().items() if n.startswith("dropped_")}
+            dropped.update({f"{sink.name}: {name}": number for name, number in own.items()})
         return dict(dropped)
 
     def _destinations(self, sink: Sink) -> Sequence[DestinationStatus]:

@@ -1,6 +1,7 @@
 """The status board: every number from where it is kept, and the last one left in a file."""
 
 import stat
+from collections import Counter
 from types import SimpleNamespace
 
 import msgspec
@@ -51,6 +52,9 @@ def board():
             failed={"jsonl": 1},
             lanes=lambda: {"hl7": SimpleNamespace(dropped={"waveform": 4}), "jsonl": SimpleNamespace(dropped={})},
             open_alerts=lambda: 5,
+            not_told=Counter({"hl7": 2}),
+            not_saved=0,
+            not_read=1,
         )
         outbox = SimpleNamespace(
             counts=lambda: {
@@ -80,9 +84,9 @@ def test_every_number_is_told(board):
             "devices: dropped_overrun": 2,
             "devices: discovery_dropped_x": 1,
             "hl7 bulk: cap": 10,
-            "hl7: dropped_no_patient": 12,
+            "hl7: no_patient": 12,
         },
-        failed={"jsonl": 1},
+        failed={"jsonl": 1, "alerts: not-told": 2, "alerts: not-read": 1},
         destinations=[
             DestinationStatus("hl7", "alert", 0, 0, None, 0, 0, "alert refused"),
             DestinationStatus("hl7", "bulk", 6, 60, 7, 8, 9, "bulk refused"),
