@@ -10,7 +10,7 @@ import typer
 from providers import scenario as scenarios
 from providers.provider import TlsContexts
 from providers.ward import Ward
-from sdc_node.cli.output import print_json, print_table, until_stopped
+from sdc_node.cli.output import print_json, until_stopped
 from sdc_node.security import choose_folder, load
 
 
@@ -50,7 +50,7 @@ def simulate(
         if json:
             print_json(residents)
         else:
-            rows = [(one.profile, one.epr, " ".join(one.xaddrs)) for one in residents]
-            print_table(("profile", "EPR", "address"), rows, empty="none")
-            print(f"{len(rows)} devices are running; Ctrl-C stops them", flush=True)
+            for one in residents:
+                print("\n  ".join((f"{one.epr}  {one.profile}", *one.xaddrs)))
+            print(f"{len(residents)} devices are running; Ctrl-C stops them", flush=True)
         asyncio.run(until_stopped())

@@ -1,4 +1,4 @@
-"""`sdc-node simulate`: devices that run until stopped, as a table or as JSON."""
+"""`sdc-node simulate`: devices that run until stopped, in words or as JSON."""
 
 import asyncio
 import json
@@ -26,13 +26,14 @@ def stopped_at_once(request, monkeypatch):
 
 @pytest.mark.usefixtures("stopped_at_once")
 @pytest.mark.parametrize("stopped_at_once", [signal.SIGTERM], indirect=True)
-def test_each_profile_in_each_bed_as_a_table(sdc_node):
+def test_each_profile_in_each_bed_with_its_address_in_one_piece(sdc_node):
     ended = sdc_node("simulate", "pump", "ventilator", "--count", 2, "--seed", 8821)
     assert ended.status == 0
     assert ended.err == "no certificates: plain HTTP, which consumers refuse unless they are told not to\n"
     lines = ended.out.splitlines()
-    assert lines[0].split() == ["profile", "EPR", "address"]
-    profiles = [line.split()[0] for line in lines[1:-1] if line.startswith(("pump", "ventilator"))]
+    profiles = [line.split()[1] for line in lines[:-1:2]]
+    assert all(line.startswith("urn:uuid:") for line in lines[:-1:2])
+    assert all(line.startswith("  http://127.0.0.1:") for line in lines[1:-1:2])
     assert profiles == ["pump", "ventilator", "pump", "ventilator"]
     assert lines[-1] == "4 devices are running; Ctrl-C stops them"
     assert max(map(len, lines)) <= 100
