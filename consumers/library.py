@@ -74,19 +74,16 @@ class LinkSettings(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """What a link tells, in its own threads."""
+    """What a link tells, in its own threads. This one listens to nothing; others override what they want to hear."""
 
     def report(self, report: Report) -> None:
         """A whole report, in order. May block for `LinkSettings.delay`: that is the back-pressure."""
-        raise NotImplementedError
 
     def interrupted(self, reason: str) -> None:
         """Something was not taken or not understood: the mirror needs a fresh snapshot."""
-        raise NotImplementedError
 
     def ended(self, reason: str) -> None:
         """The device ended a subscription, or a renewal failed: the link is over."""
-        raise NotImplementedError
 
 
 class Link:

@@ -105,15 +105,11 @@ class StaticList:
         self._events.put_nowait(Discovered(epr, (MEDICAL_DEVICE,), (), (device.address,)))
 
 
-class _NobodyListens(Listener):
-    """For a link that subscribes to nothing."""
-
-
 async def learn(address: str, tls: TlsFactory | None, settings: LinkSettings | None = None) -> str:
     """The EPR of whoever answers at `address`. Raises ConsumerError. Plain HTTP shows no more than the question."""
 
     def ask() -> str:
-        link = Link(address, tls if urlsplit(address).scheme != "http" else None, _NobodyListens(), settings)
+        link = Link(address, tls if urlsplit(address).scheme != "http" else None, Listener(), settings)
         try:
             return link.learn()
         finally:
