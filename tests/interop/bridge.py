@@ -79,6 +79,7 @@ class Process:
 
     def __init__(self, log: Path, *arguments: str) -> None:
         self.log = log
+        self._asked = False
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=file
@@ -91,8 +92,10 @@ class Process:
             raise
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM and do not wait."""
-        self._process.send_signal(signal.SIGTERM)
+        """Send SIGTERM once and do not wait: one that comes while Python ends would kill it."""
+        if not self._asked:
+            self._asked = True
+            self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
         """Ask it to end, and wait. Fails where it does not, or not well."""

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,6 @@ def test_a_bare_mdib_is_as_good_as_a_response(mdib_file: Path):
         (b"<pm:MdDescription>", b"<pm:MdDescription", "is not XML"),
         (b"msg:GetMdibResponse", b"msg:GetMdDescription", "not a GetMdibResponse"),
         (b'<?xml version="1.0" encoding="UTF-8"?>', b'<!DOCTYPE x [<!ENTITY a "b">]>', "document type"),
-        (b'SelfCheckPeriod="PT5S"', b'SelfCheckPeriod="P1D"', "sdc11073 cannot serve this MDIB"),
     ],
 )
 def test_an_unsound_file_is_refused_with_file_line_and_rule(mdib_file: Path, old: bytes, new: bytes, says: str):
@@ -62,6 +63,16 @@ def test_an_unsound_file_is_refused_with_file_line_and_rule(mdib_file: Path, old
     assert str(raised.value).startswith(str(mdib_file))
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_sdc11073_cannot_read_is_refused(mdib_file: Path):
+    """In a process of its own: the consumer wing teaches the library to read such durations, where it is loaded."""
+    mdib_file.write_bytes(MONITOR.replace(b'SelfCheckPeriod="PT5S"', b'SelfCheckPeriod="P1D"'))
+    script = "import sys; from providers.profile import load; load(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", script, str(mdib_file)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"ProfileError: {mdib_file}" in ended.stderr
+    assert "sdc11073 cannot serve this MDIB" in ended.stderr
 
 
 def test_an_mdib_without_an_mds_is_refused(mdib_file: Path):

@@ -105,7 +105,8 @@ def test_a_technical_alarm_and_what_can_be_done_about_it(run: Run, follow, disco
         device.trigger(Step(at=0.0, event=event, **arguments))
         return follower.until(alert(wanted))[-1][1]
 
-    assert do("occlusion", c)["asy.mds0"].PresentTechnicalAlarmConditions == [c]
+    # its syringe may run empty meanwhile: signals are functions of the time of day
+    assert c in do("occlusion", c)["asy.mds0"].PresentTechnicalAlarmConditions
     assert do("priority", c, condition=c, to="Me")[c].ActualPriority.value == "Me"
     assert do("priority", c, condition=c, to="described")[c].ActualPriority is None
     assert do("audio_pause", "as.occlusion.aud")["asy.mds0"].SystemSignalActivation[0].State.value == "Psd"
