@@ -108,5 +108,4 @@ async def _pump(fleet: Fleet, pipeline: Pipeline, board: StatusBoard) -> None:
         for update in batch.updates:
             if isinstance(update, LinkUpdate):
                 board.linked(batch.device, batch.arrived)
-                _LOG.info("%s is %s: %s", batch.device, update.state, update.reason)
         await pipeline.offer(batch)

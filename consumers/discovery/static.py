@@ -44,7 +44,8 @@ class StaticList:
         self._tls = tls
         self._first_retry = first_retry
         self._longest_retry = longest_retry
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._most_waiting = 2 * len(self._devices)
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue(self._most_waiting + 1)  # and the end
         self._tasks: dict[StaticDevice, asyncio.Task[None]] = {}
         self._counts: Counter[str] = Counter()
 
@@ -101,6 +102,9 @@ class StaticList:
                 return
 
     def _tell(self, device: StaticDevice, epr: str) -> None:
+        if self._events.qsize() >= self._most_waiting:  # nobody reads, and each device is told of already
+            self._counts["dropped_events"] += 1
+            return
         self._counts["announcements"] += 1
         self._events.put_nowait(Discovered(epr, (MEDICAL_DEVICE,), (), (device.address,)))
 

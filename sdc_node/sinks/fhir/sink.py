@@ -74,6 +74,7 @@ class FhirSink:
         self._sent_trees: dict[MdsKey, _SentTree] = {}
         self._tick: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._stopping = False
         context = tls if settings.base_url.startswith("https:") else None
         self._clients: dict[Lane, FhirClient] = {
             lane: FhirClient(settings.base_url, ssl=context, timeout=settings.timeout) for lane in LANES
@@ -120,14 +121,14 @@ class FhirSink:
         return {**self._counted, **{f"dropped_{name}": number for name, number in self._owing.dropped.items()}}
 
     async def _sample(self) -> None:
-        while True:
+        while not self._stopping:
             due = self._sampler.next_due()
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
             if self._owing.holds:
                 pause = RETRY_SECONDS if pause is None else min(pause, RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
+                async with asyncio.timeout(pause):
                     await self._wake.wait()
             due = self._sampler.next_due()
             is_due = due is not None and due <= self._now()
@@ -140,9 +141,11 @@ class FhirSink:
                 _LOG.error("%s: a round of Observations could not be committed: %s", self.name, type(error).__name__)
 
     async def _stop_tick(self) -> None:
+        """Let the tick finish what it is committing: a cancelled commit would be owed and not counted."""
         if self._tick is not None:
-            self._tick.cancel()
-            await asyncio.gather(self._tick, return_exceptions=True)
+            self._stopping = True
+            self._wake.set()
+            await self._tick
             self._tick = None
 
     def _trees(self, batch: ReportBatch) -> tuple[list[Item], dict[MdsKey, _SentTree]]:

@@ -20,6 +20,7 @@ from mdib_models.descriptors import Descriptor
 from mdib_models.identity import DeviceId, Handle, MdsKey
 from mdib_models.mirror import Mdib
 from mdib_models.updates import ReportBatch
+from sdc_node.database import DatabaseError
 from sdc_node.delivery import Accepted, Delivery, Outcome, Policy, Refused, Retry, Send
 from sdc_node.ledger import Ledger
 from sdc_node.outbox import Item, Lane, Outbox, wall_clock
@@ -30,7 +31,7 @@ from sdc_node.sinks.hl7v2.collector import BEFORE_ASSOCIATION, DROPS, Collector
 from sdc_node.sinks.hl7v2.interval import Gateway, Interval, Numbers, Stamps
 from sdc_node.sinks.hl7v2.render import numbered, render_pcd01, render_pcd04
 from sdc_node.sinks.hl7v2.settings import Hl7Settings
-from sdc_node.state import State
+from sdc_node.state import MetricKey, State
 
 _LOG = logging.getLogger(__name__)
 _MESSAGE_IDS = uuid.uuid5(uuid.NAMESPACE_OID, "1.3.6.1.4.1.19376.1.6.1.4.1")
@@ -57,6 +58,7 @@ class Hl7Sink:
         self._settings = settings
         self._owing = Owing(outbox, ledger)
         self._state = state
+        self._told: dict[MetricKey, int] = {}
         self._now = now
         self._gateway = gateway_of(settings)
         self._collector = Collector(
@@ -68,6 +70,7 @@ class Hl7Sink:
         self._numbered: dict[DeviceId, Mapping[Handle, Descriptor]] = {}
         self._tick: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._stopping = False
         self._clients: dict[Lane, MllpClient] = {
             "alert": _client(settings, settings.pcd04_timeout, tls),
             "bulk": _client(settings, settings.pcd01_timeout, tls),
@@ -120,14 +123,14 @@ class Hl7Sink:
         return {**self._counted, **held, **{f"dropped_{name}" if name in DROPS else name: n for name, n in collected}}
 
     async def _close_intervals(self) -> None:
-        while True:
+        while not self._stopping:
             due = self._collector.next_due()
             self._wake.clear()
             pause = None if due is None else max(0.0, (due - self._now()) / 1000)
             if self._owing.holds:
                 pause = RETRY_SECONDS if pause is None else min(pause, RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):  # wait_for of Python 3.11 may swallow our cancellation
+                async with asyncio.timeout(pause):
                     await self._wake.wait()
             try:
                 intervals = self._collector.due(self._now())
@@ -137,9 +140,11 @@ class Hl7Sink:
                 _LOG.error("%s: an interval could not be committed: %s", self.name, type(error).__name__)
 
     async def _stop_tick(self) -> None:
+        """Let the tick finish what it is committing: a cancelled commit would be owed and not counted."""
         if self._tick is not None:
-            self._tick.cancel()
-            await asyncio.gather(self._tick, return_exceptions=True)
+            self._stopping = True
+            self._wake.set()
+            await self._tick
             self._tick = None
 
     async def _number(self, mdib: Mdib) -> None:
@@ -216,14 +221,17 @@ class Hl7Sink:
         return Item(id=control_id, destination=self.name, lane=lane, key=device, body=body, created=created)
 
     async def _owe(self, items: Sequence[Item], intervals: Sequence[Interval]) -> None:
+        for interval in intervals:
+            for one in interval.intermittent:
+                self._told[interval.key.device, interval.key.mds, one.state.descriptor_handle] = one.time
         await self._owing.put(items)
-        told: dict[tuple[str, str, str], int] = {
-            (interval.key.device, interval.key.mds, one.state.descriptor_handle): one.time
-            for interval in intervals
-            for one in interval.intermittent
-        }
-        if told:
-            await self._state.save_told(self.name, told)
+        told, self._told = self._told, {}
+        if told:  # now that it is owed; what is held for the disk is noted when it goes
+            try:
+                await self._state.save_told(self.name, told)
+            except DatabaseError:
+                self._told = told | self._told
+                raise
 
 
 def gateway_of(settings: Hl7Settings) -> Gateway:

@@ -82,3 +82,12 @@ def test_plain_address_with_tls_is_refused(tls):
 
 def test_discovered_is_a_value():
     assert Discovered("a") == Discovered("a")
+
+
+async def test_where_nobody_reads_announcements_are_bounded_and_counted():
+    listed = StaticList([StaticDevice("https://127.0.0.1:1/x", "urn:uuid:1")], None)
+    for _ in range(4):
+        await listed.start()
+        await asyncio.gather(*listed._tasks.values())
+    await listed.close()
+    assert listed.counters() == {"announcements": 2, "dropped_events": 2}

@@ -321,7 +321,7 @@ async def test_what_cannot_be_committed_is_held_and_goes_with_the_next_try(
         async def full(*_, **__):
             raise DatabaseError("the disk is full")
 
-        await sink.accept(device.values(T0, T0, hr=70))
+        await sink.accept(device.values(T0, T0, hr=70, sys=120))
         with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
             patched.setattr(opened[0], "put", full)
             with pytest.raises(DatabaseError):
@@ -332,6 +332,27 @@ async def test_what_cannot_be_committed_is_held_and_goes_with_the_next_try(
         assert waiting(opened[0]) == 0
         sink._wake.set()
         await until(lambda: waiting(opened[0]) == 2)  # the alert and the interval
+        await sink.drain(0)
+        assert await opened[1].told(sink.name) == {(device.device, "mds", "m.sys"): T0}  # and noted with it
+
+
+async def test_what_was_told_and_could_not_be_noted_is_noted_with_the_next_try(
+    tmp_path, stores, bedside, clock, monkeypatch
+):
+    device = bedside()
+    async with stores(tmp_path) as opened, running(opened, clock) as sink:
+
+        async def full(*_, **__):
+            raise DatabaseError("the disk is full")
+
+        await sink.accept(device.values(T0, T0, sys=120))
+        with monkeypatch.context() as patched:
+            patched.setattr(opened[1], "save_told", full)
+            with pytest.raises(DatabaseError):
+                await sink.accept(device.link("lost", T0 + 1_000))
+        assert await opened[1].told(sink.name) == {}
+        await sink.drain(0)
+        assert await opened[1].told(sink.name) == {(device.device, "mds", "m.sys"): T0}
 
 
 async def test_late_values_show_among_what_was_dropped(tmp_path, stores, bedside, clock):
